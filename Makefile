@@ -1,0 +1,60 @@
+# One line a target; the commands are the project's, make only remembers them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PY := .venv/bin/python
+BIN := .venv/bin
+DISTS := core proto sdk plugins/forkexec_driver plugins/sandbox_daemon plugins/control_plane
+export GRPC_ENABLE_FORK_SUPPORT := 0
+
+.PHONY: help install dev demo run test lint fmt types floors proto docs bench lock clean
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.venv/runtime.done: constraints/runtime.txt $(DISTS:%=%/pyproject.toml)
+	@sh constraints/install.sh runtime $(DISTS)
+	@touch $@
+
+.venv/dev.done: constraints/dev.txt .venv/runtime.done
+	@sh constraints/install.sh dev
+	@touch $@
+
+install: .venv/runtime.done  ## the local system, into .venv
+
+dev: .venv/dev.done  ## and what developing it needs
+
+demo: .venv/runtime.done  ## run real code in a sandbox, start to end
+	@$(PY) examples/demo.py
+
+run: .venv/runtime.done  ## the whole system, staying up (Ctrl-C ends it)
+	@exec $(BIN)/longshore up
+
+test: .venv/dev.done  ## every test that this machine can run
+	@$(BIN)/pytest -q -n 2 --dist loadgroup $(ARGS)
+
+lint: .venv/dev.done  ## style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+fmt: .venv/dev.done  ## put the style right
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+types: .venv/dev.done  ## mypy and pyright, both strict
+	@$(BIN)/mypy core/src sdk/src plugins/forkexec_driver/src plugins/sandbox_daemon/src plugins/control_plane/src && $(BIN)/pyright
+
+floors: .venv/dev.done  ## the layers, by import-linter
+	@$(BIN)/lint-imports
+
+proto: .venv/dev.done  ## generate the wire's code again
+	@sh proto/generate.sh
+
+docs: .venv/dev.done  ## generate the reference pages again
+	@$(PY) docs/generate.py
+
+bench: .venv/dev.done  ## measure, beside floors taken in the same run
+	@$(PY) tests/bench/run.py $(ARGS)
+
+lock: .venv/dev.done  ## pin the dependencies again
+	@PATH="$(BIN):$$PATH" sh constraints/lock.sh
+
+clean:
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Code generated from `protos/`: regenerate with `make proto`, never edit."""
