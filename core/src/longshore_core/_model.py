@@ -9,7 +9,7 @@ from typing import NewType, TypeAlias
 
 ContainerId = NewType("ContainerId", str)
 
-JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
 PLUGIN_API: tuple[int, int] = (1, 0)
 """The plugin API that this kernel offers: (major, minor)."""

@@ -1,0 +1,1 @@
+"""What any Longshore application needs, and nothing of what one of them does."""
