@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import NewType, TypeAlias
 
+from typing_extensions import TypeAliasType
+
 ContainerId = NewType("ContainerId", str)
 
-JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+JSON = TypeAliasType("JSON", "bool | int | float | str | list[JSON] | dict[str, JSON] | None")
+"""What JSON can hold. A named alias, since it is recursive."""
 
 PLUGIN_API: tuple[int, int] = (1, 0)
 """The plugin API that this kernel offers: (major, minor)."""

@@ -1,0 +1,1 @@
+"""Decisions, pure: the life of a container, what a survey means, what the host has to give."""

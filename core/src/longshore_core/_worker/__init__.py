@@ -1,0 +1,1 @@
+"""The worker: the keeper that decides, the lanes that do, and what it remembers."""

@@ -1,0 +1,169 @@
+"""Feeding the proxy: numbered changes of the route table, over a Unix socket in `state_dir`.
+
+The worker speaks, every connected proxy acknowledges. `docs/protocols.md` has the protocol.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Final
+
+import anyio
+import structlog
+from anyio.abc import SocketStream, TaskStatus
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from longshore_core._machine.life import Container, Running, Stopping, Terminated
+from longshore_core._model import JSON, ContainerId, UnixReach
+
+SOCKET: Final = "routes.sock"
+VERSION: Final = 1
+ACK_SECONDS: Final = 1.0
+_LINE_LIMIT: Final = 4096
+
+log = structlog.stdlib.get_logger("longshore_core.routes")
+
+
+def route_of(container: Container) -> dict[str, JSON]:
+    """How the proxy sees a container."""
+    match container.life:
+        case Running(attachment=attachment):
+            status, reach = "running", attachment.reach
+        case Stopping(attachment=attachment):
+            status, reach = "stopping", attachment.reach
+        case Terminated():
+            status, reach = "terminated", None
+        case life:
+            status, reach = ("stopping" if life.tag == "removing" else "pending"), None
+    return {
+        "id": container.id,
+        "sandbox_id": container.order.sandbox_id,
+        "status": status,
+        "dir": reach.path if isinstance(reach, UnixReach) else None,
+        "token": container.token,
+    }
+
+
+class _Peer:
+    """One connected proxy: what waits to be sent to it, and what it has acknowledged."""
+
+    def __init__(self, acked: int) -> None:
+        self.acked = acked
+        self.lines: list[bytes] = []
+        self.wake = anyio.Event()
+
+    def push(self, line: bytes) -> None:
+        self.lines.append(line)
+        self.wake.set()
+
+
+class RouteFeed:
+    """The table, its number, and the proxies that follow it."""
+
+    def __init__(self) -> None:
+        self._epoch = secrets.token_hex(8)
+        self._seq = 0
+        self._routes: dict[ContainerId, dict[str, JSON]] = {}
+        self._peers: set[_Peer] = set()
+        self._acked = anyio.Event()
+
+    @property
+    def followers(self) -> int:
+        return len(self._peers)
+
+    def put(self, container: Container) -> int:
+        """Set a container's route; the answer is the number of this change."""
+        route = route_of(container)
+        if self._routes.get(container.id) == route:
+            return self._seq
+        self._routes[container.id] = route
+        return self._change({"put": route})
+
+    def drop(self, id_: ContainerId) -> int:
+        """Take a container's route away."""
+        if self._routes.pop(id_, None) is None:
+            return self._seq
+        return self._change({"drop": id_})
+
+    async def acknowledged(self, seq: int) -> None:
+        """Wait until every connected proxy has applied change `seq`, or for a second."""
+        with anyio.move_on_after(ACK_SECONDS):
+            while any(peer.acked < seq for peer in self._peers):
+                await self._acked.wait()
+
+    async def serve(
+        self, state_dir: Path, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Listen until cancelled. A socket left by an earlier worker is taken over."""
+        path = state_dir / SOCKET
+        # Bound under another name and moved, so that a proxy never finds it half-made.
+        fresh = state_dir / f".{SOCKET}.{os.getpid()}"
+        fresh.unlink(missing_ok=True)
+        async with await anyio.create_unix_listener(fresh, mode=0o600) as listener:
+            fresh.replace(path)
+            task_status.started()
+            await listener.serve(self._follow)
+
+    def _change(self, change: dict[str, JSON]) -> int:
+        self._seq += 1
+        line = _line({"seq": self._seq, **change})
+        for peer in self._peers:
+            peer.push(line)
+        return self._seq
+
+    async def _follow(self, stream: SocketStream) -> None:
+        peer = _Peer(self._seq - 1)
+        peer.push(
+            _line(
+                {
+                    "v": VERSION,
+                    "epoch": self._epoch,
+                    "seq": self._seq,
+                    "reset": list(self._routes.values()),
+                }
+            )
+        )
+        self._peers.add(peer)
+        log.info("Proxy connected", followers=len(self._peers))
+        try:
+            async with stream, anyio.create_task_group() as tasks:
+                tasks.start_soon(self._send, stream, peer)
+                await self._receive(stream, peer)
+                tasks.cancel_scope.cancel()
+        except* (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            log.debug("Proxy connection broke")
+        finally:
+            self._peers.discard(peer)
+            self._notify()
+            log.info("Proxy disconnected", followers=len(self._peers))
+
+    async def _send(self, stream: SocketStream, peer: _Peer) -> None:
+        while True:
+            await peer.wake.wait()
+            peer.wake = anyio.Event()
+            lines, peer.lines = peer.lines, []
+            await stream.send(b"".join(lines))
+
+    async def _receive(self, stream: SocketStream, peer: _Peer) -> None:
+        buffered = BufferedByteReceiveStream(stream)
+        while True:
+            try:
+                line = await buffered.receive_until(b"\n", _LINE_LIMIT)
+                peer.acked = int(json.loads(line)["ack"])
+            except (anyio.EndOfStream, anyio.IncompleteRead):
+                return
+            except (ValueError, KeyError, TypeError, anyio.DelimiterNotFound):
+                log.warning("Proxy does not speak the route feed's protocol; hanging up")
+                return
+            self._notify()
+
+    def _notify(self) -> None:
+        self._acked.set()
+        self._acked = anyio.Event()
+
+
+def _line(message: dict[str, JSON]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
