@@ -1,0 +1,66 @@
+"""The `longshore` command: everything a person meets before a sub-command takes over.
+
+`--version` answers before click is imported: shells and scripts ask for it often. Whatever ends a
+command becomes an exit status here, once: 2 when the operator must act (on the configuration, or on
+a plugin), 1 for what the world did; one line says why, and our own errors never show a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Final, cast
+
+from longshore import __version__
+
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `longshore` with these arguments (default: the process's); the answer is its status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        sys.stdout.write(f"longshore {__version__}\n")
+        return 0
+    # Not at the top: --version must not pay for click.
+    from longshore._group import invoke
+
+    status, failures = 0, list[BaseException]()
+    try:
+        status = invoke(words)
+        sys.stdout.flush()
+    except* (KeyboardInterrupt, BrokenPipeError) as group:
+        failures += _leaves(group)
+    # Evaluated only once something was raised: whoever raised one of the kernel's errors has
+    # imported the kernel, so asking for its classes never does.
+    except* _kernel_errors() as group:
+        failures += _leaves(group)
+    return max([status, *map(_report, failures)])
+
+
+def _report(failure: BaseException) -> int:
+    """Say on stderr what ended the command, and answer the exit status for it."""
+    if isinstance(failure, KeyboardInterrupt):
+        return INTERRUPTED
+    if isinstance(failure, BrokenPipeError):
+        # Whoever read us has gone. Python flushes stdout once more at exit, and must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    sys.stderr.write(f"error: {failure}\n")
+    return 2 if isinstance(failure, _kernel_errors("ConfigError", "PluginError")) else 1
+
+
+def _kernel_errors(*names: str) -> tuple[type[Exception], ...]:
+    kernel = sys.modules.get("longshore_core")
+    wanted = names or ("ConfigError", "PluginError", "BackendError", "RequestError")
+    return tuple(getattr(kernel, name) for name in wanted) if kernel else ()
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for inner in group.exceptions:
+        if isinstance(inner, BaseExceptionGroup):
+            yield from _leaves(cast("BaseExceptionGroup[BaseException]", inner))
+        else:
+            yield inner

@@ -1,0 +1,152 @@
+"""`longshore up`: server, worker and proxy on one machine, as three processes, until Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+import anyio
+import click
+
+from longshore import __version__
+from longshore._local import Listener, Plan, Ports, check_free, claimed, plan, read, write
+from longshore._supervisor import Program, Screen, Supervisor
+
+FunctionT = TypeVar("FunctionT", bound=Callable[..., None])
+
+STARTUP_SECONDS: Final = 60.0
+PROBE_SECONDS: Final = 1.0
+WORKER_STOP_SECONDS: Final = 30.0
+"""Longer than the worker's own grace: it removes its sandboxes."""
+STOP_SECONDS: Final = 10.0
+
+
+def _port(name: str, what: str, default: int) -> Callable[[FunctionT], FunctionT]:
+    return click.option(
+        f"--port-{name}",
+        type=click.IntRange(1, 65535),
+        help=f"{what} ({default}, unless the config says otherwise).",
+    )
+
+
+@click.command()
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="The worker's and proxy's YAML to start from."
+)
+@click.option("--server-config", type=click.Path(path_type=Path), help="The server's YAML.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".longshore"),
+    show_default=True,
+    help="Where all state lives.",
+)
+@_port("http", "The HTTP API", 8900)
+@_port("grpc", "For workers", 8901)
+@_port("proxy", "The proxy to sandboxes", 8095)
+@_port("monitoring", "The worker's health", 8100)
+def up(
+    config: Path | None, server_config: Path | None, data_dir: Path, **asked: int | None
+) -> None:
+    """Run the whole local system until Ctrl-C.
+
+    Starts `longshore server`, `longshore worker` and `longshore proxy`, restarts one that dies, and
+    stops them in order. Everything listens on 127.0.0.1 unless a config says otherwise.
+    """
+    began = time.monotonic()
+    ports = Ports(
+        http=asked["port_http"],
+        grpc=asked["port_grpc"],
+        proxy=asked["port_proxy"],
+        monitoring=asked["port_monitoring"],
+    )
+    place = data_dir.absolute()
+    system = plan(read(config), read(server_config), ports, place)
+    with claimed(place):
+        check_free(system.listeners)
+        write(place / "server.yaml", system.server)
+        write(place / "worker.yaml", system.worker)
+        screen = Screen(["server", "worker", "proxy"])
+        supervisor = Supervisor(_programs(system, place), screen)
+
+        def on_ready() -> None:
+            screen.say(_banner(system, data_dir, time.monotonic() - began))
+
+        status = anyio.run(supervisor.run, on_ready, STARTUP_SECONDS)
+    if status:
+        raise click.exceptions.Exit(status)
+
+
+def _programs(system: Plan, place: Path) -> tuple[Program, ...]:
+    """In the order in which they stop: the worker needs the other two to end its sandboxes."""
+    worker, server = str(place / "worker.yaml"), str(place / "server.yaml")
+    return (
+        Program(
+            name="worker",
+            argv=_command("worker", "--config", worker, "--no-proxy"),
+            ready=_answers(system.monitoring, "/monitoring/startup"),
+            stop_seconds=WORKER_STOP_SECONDS,
+        ),
+        Program(
+            name="proxy",
+            argv=_command("proxy", "--config", worker),
+            ready=_answers(system.proxy, None),
+            stop_seconds=STOP_SECONDS,
+        ),
+        Program(
+            name="server",
+            argv=_command("server", "--config", server),
+            ready=_answers(system.http, "/healthz"),
+            stop_seconds=STOP_SECONDS,
+        ),
+    )
+
+
+def _command(name: str, *arguments: str) -> tuple[str, ...]:
+    # -P: a file in the current directory must not stand in for one of our modules.
+    return (sys.executable, "-P", "-m", "longshore", name, *arguments, "--until-stdin-closes")
+
+
+def _answers(listener: Listener, path: str | None) -> Callable[[], Awaitable[bool]]:
+    return partial(answers, listener.address, path)
+
+
+async def answers(address: str, path: str | None) -> bool:
+    """Whether `path` there is answered with 200; without a path, whether anything listens."""
+    host, _, port = address.rpartition(":")
+    try:
+        with anyio.fail_after(PROBE_SECONDS):
+            async with await anyio.connect_tcp(host, int(port)) as stream:
+                if path is None:
+                    return True
+                request = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+                await stream.send(request.encode())
+                return b" 200 " in (await stream.receive()).partition(b"\r\n")[0]
+    except (OSError, TimeoutError, anyio.EndOfStream, anyio.BrokenResourceError):
+        return False
+
+
+def _banner(system: Plan, data_dir: Path, seconds: float) -> str:
+    http, proxy = system.http.address, system.proxy.address
+    bold = partial(click.style, bold=True) if sys.stdout.isatty() else str
+    return f"""
+{bold(f"Longshore {__version__} is up")}, after {seconds:.1f} s
+
+  API      http://{http}
+  proxy    http://{proxy}
+  worker   http://{system.monitoring.address}/monitoring/startup
+  data     {data_dir}
+
+A sandbox, a program in it, and its output as it comes:
+
+  curl -sX POST 'http://{http}/v1/namespaces/default/sandboxes?wait=true' \\
+       -H 'Content-Type: application/json' -d '{{"image": "python:3.14-slim"}}'
+  curl -sNX POST http://{proxy}/api/v1/processes/run -H 'Tensorlake-Sandbox-Id: ID' \\
+       -H 'Content-Type: application/json' -d '{{"command": "uname", "args": ["-a"]}}'
+
+Ctrl-C stops everything.
+"""

@@ -1,0 +1,155 @@
+"""The `longshore` command, run as people run it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def longshore(*words: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
+    program = "import sys; sys.path[:0] = [p for p in sys.argv[1:2] if p]; del sys.argv[1:2]\n"
+    program += "from longshore._cli import main\n"
+    program += "status = main()\n"
+    program += "print('imported:', *sorted({name.partition('.')[0] for name in sys.modules}))\n"
+    program += "sys.exit(status)"
+    return subprocess.run(
+        [sys.executable, "-c", program, str(path or ""), *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def imported(done: subprocess.CompletedProcess[str]) -> set[str]:
+    return set(done.stdout.rpartition("imported: ")[2].split())
+
+
+def distribution(folder: Path, name: str, *, entry: str, summary: str = "") -> None:
+    """As if a distribution with one command had been installed into `folder`."""
+    info = folder / f"{name.replace('-', '_')}-1.0.dist-info"
+    info.mkdir(parents=True)
+    described = f"Summary: {summary}\n" if summary else ""
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{described}"
+    )
+    (info / "entry_points.txt").write_text(f"[longshore.commands]\n{entry}\n")
+
+
+def test_the_version_is_told_without_importing_click() -> None:
+    done = longshore("--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("longshore 0.")
+    assert not imported(done) & {"click", "anyio", "importlib.metadata"}
+
+
+def test_help_names_every_command_and_imports_none() -> None:
+    done = longshore("--help")
+    assert done.returncode == 0
+    assert all(f"  {name} " in done.stdout for name in ("up", "worker", "proxy", "server"))
+    assert not imported(done) & {"grpc", "longshore_core", "longshore_server", "pydantic", "anyio"}
+
+
+def test_a_third_partys_command_appears_with_its_distributions_summary(tmp_path: Path) -> None:
+    distribution(tmp_path, "acme-console", entry="console = acme:it", summary="A web console.")
+    assert "console  A web console. (acme-console 1.0)" in longshore("--help", path=tmp_path).stdout
+
+
+def test_a_third_partys_command_runs_and_its_status_is_ours(tmp_path: Path) -> None:
+    distribution(tmp_path, "acme-console", entry="console = acme:console")
+    source = (
+        "import click\n@click.command()\n@click.pass_context\ndef console(ctx):\n    ctx.exit(7)\n"
+    )
+    (tmp_path / "acme.py").write_text(source)
+    assert longshore("console", path=tmp_path).returncode == 7
+
+
+def test_a_misspelt_command_gets_a_suggestion() -> None:
+    done = longshore("wroker")
+    assert done.returncode == 2
+    assert done.stderr == "error: no command named 'wroker'; did you mean 'worker'?\n"
+
+
+def test_a_name_that_two_distributions_claim_is_refused_and_both_are_named(tmp_path: Path) -> None:
+    distribution(tmp_path, "acme-console", entry="console = acme:it")
+    distribution(tmp_path, "other-console", entry="console = other:it")
+    done = longshore("console", path=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: console: claimed by both acme-console 1.0 and other-console 1.0;"
+        " uninstall one of them\n"
+    )
+    assert "claimed by several distributions" in longshore("--help", path=tmp_path).stdout
+
+
+def test_a_command_that_cannot_be_imported_names_its_distribution(tmp_path: Path) -> None:
+    distribution(tmp_path, "acme-console", entry="console = acme:it")
+    (tmp_path / "acme.py").write_text("import no_such_thing\n")
+    done = longshore("console", path=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: console: cannot import acme:it of acme-console 1.0:"
+        " No module named 'no_such_thing'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [
+        ("core.ConfigError('driver.type', 'no such thing')", 2, "driver.type: no such thing"),
+        ("core.PluginLoadError('docker', 'cannot import')", 2, "plugin docker: cannot import"),
+        ("core.EngineUnavailable('the engine is away')", 1, "the engine is away"),
+        ("ExceptionGroup('', [core.ConfigError('a', 'b')])", 2, "a: b"),
+        (
+            "ExceptionGroup('', [ExceptionGroup('', [core.ImageError('c')]),"
+            " core.ConfigError('', 'd')])",
+            2,
+            "c\nerror: d",
+        ),
+    ],
+)
+def test_an_error_of_ours_is_one_line(tmp_path: Path, raised: str, status: int, said: str) -> None:
+    distribution(tmp_path, "acme-console", entry="console = acme:console")
+    source = "import click\nimport longshore_core as core\n"
+    source += f"@click.command()\ndef console():\n    raise {raised}\n"
+    (tmp_path / "acme.py").write_text(source)
+    done = longshore("console", path=tmp_path)
+    assert done.returncode == status
+    assert done.stderr == f"error: {said}\n"
+
+
+def test_an_interrupted_command_is_quiet(tmp_path: Path) -> None:
+    distribution(tmp_path, "acme-console", entry="console = acme:console")
+    source = "import click\n@click.command()\ndef console():\n    raise KeyboardInterrupt\n"
+    (tmp_path / "acme.py").write_text(source)
+    done = longshore("console", path=tmp_path)
+    assert (done.returncode, done.stderr.strip()) == (130, "")
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    distribution(tmp_path, "acme-console", entry="console = acme:console")
+    source = "import click\n@click.command()\ndef console():\n"
+    source += "    [click.echo('x' * 1000) for _ in range(1000)]\n"
+    (tmp_path / "acme.py").write_text(source)
+    command = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from longshore._cli import main; "
+    )
+    command += "sys.argv[1:] = ['console']; sys.exit(main())"
+    with subprocess.Popen(
+        [sys.executable, "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+def test_python_dash_m_is_the_same_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "longshore", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("longshore 0.")
