@@ -1,0 +1,1 @@
+"""The sub-commands of `longshore` that come with the kernel, one module each."""
