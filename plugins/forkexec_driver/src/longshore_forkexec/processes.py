@@ -1,0 +1,158 @@
+"""Processes of this host, told apart from later bearers of their pid.
+
+A pid alone names nobody for long. Here a process is its pid and its start time, which no two
+processes of one boot share, and a signal goes through a descriptor that was checked against both.
+A zombie counts as ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+COOKIE: Final = "LONGSHORE_CONTAINER"
+"""The variable that marks every process of a container: `owner:directory`."""
+
+_ENDED: Final = (b"Z", b"X")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process of this boot. `start` is field 22 of its /proc/<pid>/stat."""
+
+    pid: int
+    start: int
+
+
+def boot_id() -> str:
+    """Which boot of the host this is: a process of another one lives no more."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def identify(pid: int) -> Process | None:
+    """The process that has `pid` now, unless it has ended."""
+    state, process = _look(pid)
+    return None if state in _ENDED else process
+
+
+def child(pid: int) -> Process:
+    """A child of ours, which may have ended: it is there until it is reaped."""
+    _, process = _look(pid)
+    if process is None:
+        raise ProcessLookupError(errno.ESRCH, f"process {pid} was reaped by another")
+    return process
+
+
+def is_alive(process: Process) -> bool:
+    """Whether it has not ended yet. Reaps it, if it has and that is ours to do."""
+    state, found = _look(process.pid)
+    if found != process:
+        return False
+    if state in _ENDED:
+        _reap(os.P_PID, process.pid)
+        return False
+    return True
+
+
+def send(process: Process, number: signal.Signals) -> None:
+    """Signal the process; one that has ended swallows it. Raises PermissionError."""
+    if (descriptor := _open(process)) is None:
+        return
+    try:
+        signal.pidfd_send_signal(descriptor, number)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(descriptor)
+
+
+def bearing(cookie: str) -> frozenset[Process]:
+    """Every process that was started with the cookie in its environment."""
+    needle = f"\0{COOKIE}={cookie}\0".encode()
+    found = set[Process]()
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
+        # One that ends meanwhile, or that we may not look into, is none of ours.
+        with contextlib.suppress(OSError):
+            process = identify(pid)
+            environment = b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
+            if process and needle in environment and identify(pid) == process:
+                found.add(process)
+    return frozenset(found)
+
+
+class Endings:
+    """Lets any number of tasks wait for processes to end.
+
+    A process that is waited for costs one descriptor; no thread, and nothing is polled.
+    """
+
+    def __init__(self) -> None:
+        self._watches: dict[Process, _Watch] = {}
+
+    async def wait(self, process: Process) -> None:
+        """Return when the process has ended."""
+        watch = self._watches.get(process)
+        if watch is None:
+            if (descriptor := _open(process)) is None:
+                return
+            watch = self._watches[process] = _Watch(descriptor)
+        watch.waiters += 1
+        try:
+            await watch.wait()
+        finally:
+            watch.waiters -= 1
+            if watch.waiters == 0:
+                del self._watches[process]
+                os.close(watch.descriptor)
+
+
+@dataclass(slots=True)
+class _Watch:
+    descriptor: int
+    turn: anyio.Lock = field(default_factory=anyio.Lock)
+    waiters: int = 0
+    ended: bool = False
+
+    async def wait(self) -> None:
+        # Held while waiting, on purpose: who holds it watches for all, and when that one is
+        # cancelled the next takes over.
+        async with self.turn:
+            if not self.ended:
+                await anyio.wait_readable(self.descriptor)
+                self.ended = True
+                _reap(os.P_PIDFD, self.descriptor)
+
+
+def _open(process: Process) -> int | None:
+    """A descriptor of the process, for the caller to close; `None` when it has ended."""
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return None
+    # Asked after opening: what has the pid now had it then, so it is what the descriptor holds.
+    if is_alive(process):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _look(pid: int) -> tuple[bytes, Process | None]:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b"X", None
+    # The command's name comes before, and may hold spaces and brackets.
+    fields = stat.rpartition(b")")[2].split()
+    return fields[0], Process(pid, int(fields[19]))
+
+
+def _reap(kind: int, name: int) -> None:
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(kind, name, os.WEXITED | os.WNOHANG)
