@@ -11,13 +11,19 @@ default, so that a plugin written today stays valid.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
+from longshore_core._heads import Flow as Flow
+from longshore_core._heads import Headers as Headers
+from longshore_core._heads import Layer as Layer
+from longshore_core._heads import Outcome as Outcome
+from longshore_core._heads import RequestHead as RequestHead
+from longshore_core._heads import ResponseHead as ResponseHead
 from longshore_core._model import (
     Attachment,
     ContainerId,
@@ -147,7 +153,7 @@ class NetworkEnforcer(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credentials:
     username: str
-    password: str
+    password: str = field(repr=False)
 
 
 class Registry(Protocol):
@@ -167,54 +173,6 @@ class Registry(Protocol):
     async def credentials(self) -> Credentials | None:
         """What to log in with; `None` for an anonymous registry. Raises RegistryError."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Headers:
-    """Header fields in order, as bytes, names in the case in which they came."""
-
-    fields: tuple[tuple[bytes, bytes], ...] = ()
-
-    def get(self, name: bytes) -> bytes | None:
-        """The first value under `name`, whatever the case; `name` must be lower case."""
-        return next((value for key, value in self.fields if key.lower() == name), None)
-
-    def with_(self, *fields: tuple[bytes, bytes]) -> Headers:
-        """These fields, each taking the place of all of its name."""
-        replaced = {name.lower() for name, _ in fields}
-        kept = tuple(item for item in self.fields if item[0].lower() not in replaced)
-        return Headers((*kept, *fields))
-
-    def without(self, *names: bytes) -> Headers:
-        """These fields less all of those names, which must be lower case."""
-        return Headers(tuple(item for item in self.fields if item[0].lower() not in names))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestHead:
-    method: bytes
-    target: bytes
-    headers: Headers
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ResponseHead:
-    status: int
-    headers: Headers = Headers()
-    body: bytes = b""
-    """Only of an answer that is given here; what comes from a sandbox streams past."""
-
-
-Flow: TypeAlias = Generator[RequestHead, ResponseHead, ResponseHead]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """What a middleware opens, in the proxy's process."""
-
-    flow: Callable[[RequestHead], Flow]
-    """A generator over heads: `response = yield request` asks further in; return without
-    yielding to answer here. Pure and quick: bodies and upgraded bytes pass around it."""
 
 
 class Session(Protocol):
