@@ -1,22 +1,22 @@
 """Every error that Longshore raises, sorted by who must act.
 
-    LongshoreError
-    ├── ConfigError               the operator: names the YAML path
-    │   └── UnknownPlugin
-    ├── PluginError               the plugin's author: names the distribution and its version
-    │   ├── PluginLoadError
-    │   ├── PluginContractError
-    │   └── PluginCrash
-    ├── BackendError              the world outside: `retryable` says whether to try again
-    │   ├── CapacityExhausted
-    │   ├── EngineUnavailable
-    │   ├── GuestError
-    │   ├── ImageError
-    │   ├── NetworkPolicyError
-    │   ├── RegistryError
-    │   └── UnsupportedCapability
-    ├── RequestError              the caller: carries an HTTP status and a stable code
-    └── KernelBug                 us
+LongshoreError
+├── ConfigError               the operator: names the YAML path
+│   └── UnknownPlugin
+├── PluginError               the plugin's author: names the distribution and its version
+│   ├── PluginLoadError
+│   ├── PluginContractError
+│   └── PluginCrash
+├── BackendError              the world outside: `retryable` says whether to try again
+│   ├── CapacityExhausted
+│   ├── EngineUnavailable
+│   ├── GuestError
+│   ├── ImageError
+│   ├── NetworkPolicyError
+│   ├── RegistryError
+│   └── UnsupportedCapability
+├── RequestError              the caller: carries an HTTP status and a stable code
+└── KernelBug                 us
 """
 
 from __future__ import annotations

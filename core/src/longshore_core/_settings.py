@@ -26,8 +26,14 @@ class Choice(BaseModel):
 
     type: str
 
+    @field_validator("type", mode="before")
+    @classmethod
+    def _null_is_a_name(cls, value: object) -> object:
+        return "null" if value is None else value
+
     @property
     def options(self) -> dict[str, Any]:
+        """What the plugin's own model is to read."""
         return dict(self.model_extra or {})
 
 

@@ -96,7 +96,7 @@ def load(plugin: Installed) -> ModuleType:
         plugin.group,
         names=[plugin.name],
         on_load_failure_callback=failed,
-        warn_on_missing_entrypoint=False,
+        on_missing_entrypoints_callback=None,
     )
     if failures:
         reason = failures[0]

@@ -44,16 +44,16 @@ class Seam(Generic[ThingT]):
     path: str
 
 
-DRIVERS: Final = Seam[Runtime]("longshore.drivers", "longshore_driver", "driver")
-GUESTS: Final = Seam[Guest]("longshore.guests", "longshore_guest", "guest")
-NETWORKS: Final = Seam[NetworkEnforcer]("longshore.networks", "longshore_network", "network")
-REGISTRIES: Final = Seam[Registry](
+DRIVERS: Final[Seam[Runtime]] = Seam("longshore.drivers", "longshore_driver", "driver")
+GUESTS: Final[Seam[Guest]] = Seam("longshore.guests", "longshore_guest", "guest")
+NETWORKS: Final[Seam[NetworkEnforcer]] = Seam("longshore.networks", "longshore_network", "network")
+REGISTRIES: Final[Seam[Registry]] = Seam(
     "longshore.registries", "longshore_registry", "snapshot_registry"
 )
-MIDDLEWARES: Final = Seam[Layer](
+MIDDLEWARES: Final[Seam[Layer]] = Seam(
     "longshore.middlewares", "longshore_middleware", "http_proxy.middlewares"
 )
-SECRETS: Final = Seam[SecretsProvider]("longshore.secrets", "longshore_secrets", "secrets")
+SECRETS: Final[Seam[SecretsProvider]] = Seam("longshore.secrets", "longshore_secrets", "secrets")
 SEAMS: Final[tuple[Seam[Any], ...]] = (DRIVERS, GUESTS, NETWORKS, REGISTRIES, MIDDLEWARES, SECRETS)
 ADMISSIONS: Final = "longshore.admissions"
 

@@ -41,10 +41,10 @@ from longshore_core._machine.life import (
     Woken,
 )
 from longshore_core._machine.reconcile import reconcile
+from longshore_core._machine.reports import ContainerStarted, ContainerTerminated, Numbered, Report
 from longshore_core._model import ContainerId, Found
 from longshore_core._worker.lanes import Boundary, Lanes
 from longshore_core._worker.mail import Message, Outcome, Refusal, Taken, Ticket, Wish
-from longshore_core._worker.reports import ContainerStarted, ContainerTerminated, Numbered, Report
 from longshore_core._worker.routes import RouteFeed
 from longshore_core._worker.store import Changes, Store
 from longshore_core._worker.transitions import Transitions
@@ -162,9 +162,12 @@ class Keeper:
         for id_, container in self._containers.items():
             if id_ not in turn.put:
                 self._use.routes.put(container)
-        for stray in reconciled.sweep:
-            log.warning("Removing a container that nobody wants", container_id=stray.id)
-            lanes.submit(self._ticket(stray.id, 0), Remove(handle=stray.handle))
+        self._remove_strays(lanes, reconciled.sweep)
+
+    async def sweep(self, lanes: Lanes, survey: Survey) -> None:
+        """Remove whatever bears our mark and has no record: leftovers of what went wrong."""
+        found = await self._survey(survey)
+        self._remove_strays(lanes, [item for item in found if item.id not in self._containers])
 
     async def run(self) -> None:
         """Turn after turn, until cancelled."""
@@ -195,6 +198,11 @@ class Keeper:
             if all(isinstance(item.life, Terminated) for item in self._containers.values()):
                 return
             await changed.wait()
+
+    def _remove_strays(self, lanes: Lanes, strays: Sequence[Found]) -> None:
+        for stray in strays:
+            log.warning("Removing a container that nobody wants", container_id=stray.id)
+            lanes.submit(self._ticket(stray.id, 0), Remove(handle=stray.handle))
 
     async def _survey(self, survey: Survey) -> Sequence[Found]:
         while True:

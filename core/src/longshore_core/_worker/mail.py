@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from longshore_core._machine.life import Ending, Event, Order, Unwanted, Wanted
+from longshore_core._machine.reports import Report
 from longshore_core._model import ContainerId
-from longshore_core._worker.reports import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,24 +74,23 @@ class RouteFeed:
     def followers(self) -> int:
         return len(self._peers)
 
-    def put(self, container: Container) -> int:
-        """Set a container's route; the answer is the number of this change."""
+    def put(self, container: Container) -> None:
+        """Set a container's route."""
         route = route_of(container)
-        if self._routes.get(container.id) == route:
-            return self._seq
-        self._routes[container.id] = route
-        return self._change({"put": route})
+        if self._routes.get(container.id) != route:
+            self._routes[container.id] = route
+            self._change({"put": route})
 
-    def drop(self, id_: ContainerId) -> int:
+    def drop(self, id_: ContainerId) -> None:
         """Take a container's route away."""
-        if self._routes.pop(id_, None) is None:
-            return self._seq
-        return self._change({"drop": id_})
+        if self._routes.pop(id_, None) is not None:
+            self._change({"drop": id_})
 
-    async def acknowledged(self, seq: int) -> None:
-        """Wait until every connected proxy has applied change `seq`, or for a second."""
+    async def settled(self) -> None:
+        """Wait until every connected proxy has applied all changes so far, or for a second."""
+        target = self._seq
         with anyio.move_on_after(ACK_SECONDS):
-            while any(peer.acked < seq for peer in self._peers):
+            while any(peer.acked < target for peer in self._peers):
                 await self._acked.wait()
 
     async def serve(
@@ -107,12 +106,11 @@ class RouteFeed:
             task_status.started()
             await listener.serve(self._follow)
 
-    def _change(self, change: dict[str, JSON]) -> int:
+    def _change(self, change: dict[str, JSON]) -> None:
         self._seq += 1
         line = _line({"seq": self._seq, **change})
         for peer in self._peers:
             peer.push(line)
-        return self._seq
 
     async def _follow(self, stream: SocketStream) -> None:
         peer = _Peer(self._seq - 1)

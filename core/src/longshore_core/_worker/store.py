@@ -19,8 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from longshore_core._errors import BackendError, ConfigError
 from longshore_core._machine.life import Container
+from longshore_core._machine.reports import Numbered, Report
 from longshore_core._model import ContainerId
-from longshore_core._worker.reports import Numbered, Report
 
 SCHEMA: Final = 1
 

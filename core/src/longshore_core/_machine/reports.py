@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from longshore_core._machine.life import Ending, TerminationReason
+from longshore_core._machine.life import Ending
 from longshore_core._model import ContainerId
 
 
@@ -36,7 +36,6 @@ class AllocationFailed:
     kind: Literal["allocation_failed"] = "allocation_failed"
     allocation: str
     container: ContainerId
-    reason: TerminationReason
     function: tuple[str, str, str] = ("", "", "")
     """Namespace, application, function: echoed from the allocation."""
     function_call: str = ""
