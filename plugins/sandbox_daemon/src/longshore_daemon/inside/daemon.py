@@ -1,0 +1,71 @@
+"""Puts the parts together, and runs them until the sandbox ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from _socket import socket
+
+from longshore_daemon.inside.control import Control
+from longshore_daemon.inside.environment import SOCKETS, for_users
+from longshore_daemon.inside.journal import note
+from longshore_daemon.inside.jsontext import stand_in_for_json
+from longshore_daemon.inside.loop import READ, Loop, Wait
+from longshore_daemon.inside.processes import Processes
+from longshore_daemon.inside.sandbox import Sandbox
+from longshore_daemon.inside.server import Server
+from longshore_daemon.inside.signals import SIGCHLD, SIGINT, SIGTERM, open_signals
+from longshore_daemon.inside.stream import accept, listen
+
+_GRACE_SECONDS = 10.0
+_HIGHEST_DESCRIPTOR = 65536
+
+
+def main() -> None:
+    """Run as PID 1, or as whatever process the driver has made of it."""
+    _tidy_descriptors()
+    stand_in_for_json()
+    sockets = os.environ.get(SOCKETS, "")
+    try:
+        http, control = _listen(sockets)
+        signals = open_signals(SIGCHLD, SIGTERM, SIGINT)
+        loop = Loop()
+        processes = Processes(loop, for_users(os.environ), os.path.abspath(sockets))
+    except OSError as exc:
+        note(f"cannot start: {exc}")
+        sys.exit(1)
+    sandbox = Sandbox(processes)
+    loop.start(accept(loop, http, Server(sandbox).serve))
+    loop.start(accept(loop, control, Control(sandbox).serve))
+    loop.start(_heed(signals, sandbox))
+    loop.run(sandbox.wait_until_stopped())
+    # There is nothing left that an orderly end of the interpreter would be good for.
+    os._exit(0)
+
+
+def _tidy_descriptors() -> None:
+    """What the driver left open must not reach user processes; 0, 1 and 2 must not be ours."""
+    while os.open("/", os.O_PATH) < 3:
+        continue
+    os.closerange(3, _HIGHEST_DESCRIPTOR)
+
+
+def _listen(directory: str) -> tuple[socket, socket]:
+    """Both sockets, bound from within the directory: its path may be too long for an address."""
+    home = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    os.chdir(directory)
+    try:
+        return listen("http.sock"), listen("control.sock")
+    finally:
+        os.fchdir(home)
+        os.close(home)
+
+
+async def _heed(signals: int, sandbox: Sandbox) -> None:
+    while True:
+        await Wait((signals, READ))
+        arrived = os.read(signals, 4096)
+        if SIGCHLD in arrived:
+            sandbox.processes.reap()
+        if SIGTERM in arrived or SIGINT in arrived:
+            sandbox.ask_to_stop(_GRACE_SECONDS)

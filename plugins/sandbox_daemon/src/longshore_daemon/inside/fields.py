@@ -1,0 +1,87 @@
+"""Reads the body of a request field by field, and says what is wrong with which."""
+
+from __future__ import annotations
+
+from longshore_daemon.inside.exchange import ApiError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore_daemon.inside.jsontext import JSON
+
+
+class Fields:
+    """A JSON object. `null` is the same as absence; unknown fields are left alone.
+
+    Each method raises ApiError 422 naming the field.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, body: JSON) -> None:
+        if not isinstance(body, dict):
+            raise _refuse("the body", "an object")
+        self._values = body
+
+    def text(self, name: str) -> str | None:
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, str) or "\0" in value:
+            raise _refuse(name, "a string without NUL")
+        return value
+
+    def required_text(self, name: str) -> str:
+        value = self.text(name)
+        if not value:
+            raise _refuse(name, "a string that is not empty")
+        return value
+
+    def texts(self, name: str) -> list[str]:
+        values = self._values.get(name)
+        if values is None:
+            return []
+        if not isinstance(values, list):
+            raise _refuse(name, "a list of strings without NUL")
+        texts = [value for value in values if isinstance(value, str) and "\0" not in value]
+        if len(texts) != len(values):
+            raise _refuse(name, "a list of strings without NUL")
+        return texts
+
+    def environment(self, name: str) -> dict[str, str]:
+        values = self._values.get(name)
+        if values is None:
+            return {}
+        wanted = "an object of strings without NUL, with names without '='"
+        if not isinstance(values, dict):
+            raise _refuse(name, wanted)
+        env: dict[str, str] = {}
+        for key, value in values.items():
+            if not isinstance(value, str) or not key or "=" in key or "\0" in key + value:
+                raise _refuse(name, wanted)
+            env[key] = value
+        return env
+
+    def choice(self, name: str, *choices: str) -> str:
+        """One of `choices`; the first when there is none."""
+        value = self.text(name)
+        if value is not None and value not in choices:
+            raise _refuse(name, " or ".join(repr(choice) for choice in choices))
+        return value or choices[0]
+
+    def positive(self, name: str) -> float | None:
+        value = self._values.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+            raise _refuse(name, "a number above 0")
+        return float(value)
+
+    def integer(self, name: str) -> int:
+        value = self._values.get(name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise _refuse(name, "a whole number")
+        return value
+
+
+def _refuse(name: str, wanted: str) -> ApiError:
+    return ApiError(422, "INVALID_REQUEST", f"{name}: {wanted} is wanted")

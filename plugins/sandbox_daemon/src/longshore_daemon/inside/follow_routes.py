@@ -1,0 +1,139 @@
+"""What processes write, as it comes: server-sent events.
+
+Followers read from the files, from the beginning on: nothing is lost between what was there and
+what comes, and how slow one is concerns nobody else.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+
+from longshore_daemon.inside.exchange import Exchange
+from longshore_daemon.inside.fields import Fields
+from longshore_daemon.inside.jsontext import dumps
+from longshore_daemon.inside.lines import Line, Lines
+from longshore_daemon.inside.loop import Wait, pause
+from longshore_daemon.inside.output import STDERR, STDOUT
+from longshore_daemon.inside.output_routes import Batch, streams_of
+from longshore_daemon.inside.process_routes import find, read_command, spawn
+from longshore_daemon.inside.stream import Disconnected
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore_daemon.inside.jsontext import JSON
+    from longshore_daemon.inside.process import Process
+    from longshore_daemon.inside.processes import Processes
+
+_NAMES = (b'"stdout"', b'"stderr"')
+_KEEPALIVE_SECONDS = 15.0
+_LINGER_SECONDS = 0.5
+"""How long `run` stays, after the end of the process, for children that hold its output open."""
+
+
+class FollowRoutes:
+    __slots__ = ("_processes",)
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+
+    async def follow(self, exchange: Exchange, pid: str, kind: str) -> None:
+        """What there is, what comes, and `eof` when the last who could write has ended."""
+        process, streams = find(self._processes, pid), streams_of(kind)
+        with process.output.open() as reader:
+            await _open(exchange)
+            events = _Events(exchange, Lines(reader, streams))
+            events.prefix = b"event: output\n"
+            events.named = len(streams) > 1
+            await events.send_all(process, float("inf"))
+            await exchange.send(b"event: eof\ndata: {}\n\n")
+            await exchange.close()
+
+    async def run(self, exchange: Exchange) -> None:
+        """Start a process and follow it: its pid, its lines, its end.
+
+        The client may hang up: the process goes on, for as long as its timeout lets it.
+        """
+        fields = Fields(await exchange.receive_json())
+        command, timeout = read_command(fields), fields.positive("timeout")
+        process = spawn(self._processes, command)
+        if timeout is not None:
+            self._processes.limit(process, timeout)
+        with process.output.open() as reader:
+            await _open(exchange)
+            await _send(exchange, {"pid": process.pid, "started_at": process.started_at})
+            events = _Events(exchange, Lines(reader, (STDOUT, STDERR)))
+            await events.send_all(process, _LINGER_SECONDS)
+            await _send(exchange, _outcome(process))
+            await exchange.close()
+
+
+async def _open(exchange: Exchange) -> None:
+    await exchange.open(200, "text/event-stream", None, ("Cache-Control", "no-cache"))
+
+
+async def _send(exchange: Exchange, data: JSON) -> None:
+    await exchange.send(b"data: " + dumps(data) + b"\n\n")
+
+
+def _outcome(process: Process) -> dict[str, JSON]:
+    outcome: dict[str, JSON] = {}
+    if process.signal is None:
+        outcome["exit_code"] = process.exit_code
+    else:
+        outcome["signal"] = process.signal
+    if process.timed_out:
+        outcome["timed_out"] = True
+    return outcome
+
+
+class _Events:
+    """Sends lines as events, from the first one on and as they come."""
+
+    __slots__ = ("_batch", "_exchange", "_lines", "named", "prefix")
+
+    def __init__(self, exchange: Exchange, lines: Lines) -> None:
+        self._exchange = exchange
+        self._batch = Batch(exchange)
+        self._lines = lines
+        self.prefix = b""
+        self.named = True
+        """Whether each says of which stream it is."""
+
+    async def send_all(self, process: Process, linger_seconds: float) -> None:
+        """To the end of the output, or until so long after the end of the process."""
+        last_moment = float("inf")
+        while True:
+            await self._send_present()
+            if not process.running:
+                last_moment = min(last_moment, monotonic() + linger_seconds)
+                if not process.output.sources or monotonic() >= last_moment:
+                    break
+            await self._wait(process, last_moment)
+        for line in self._lines.rest():
+            await self._add(line)
+        await self._batch.flush()
+
+    async def _send_present(self) -> None:
+        while (found := self._lines.more()) is not None:
+            for line in found:
+                await self._add(line)
+            await pause()
+        await self._batch.flush()
+
+    async def _wait(self, process: Process, last_moment: float) -> None:
+        gone = self._exchange.stream.gone
+        keepalive = monotonic() + _KEEPALIVE_SECONDS
+        wait = Wait(gone, bells=(process.output.changed,), deadline=min(keepalive, last_moment))
+        if not await wait and monotonic() >= keepalive:
+            await self._exchange.send(b":\n\n")
+        if wait.fired == gone[0]:
+            raise Disconnected("the follower hung up")
+
+    async def _add(self, line: Line) -> None:
+        batch = self._batch
+        await batch.add(self.prefix + b'data: {"line":')
+        await batch.add_text(self._lines, line)
+        await batch.add(b',"timestamp":%d' % line.ms)
+        if self.named:
+            await batch.add(b',"stream":' + _NAMES[line.stream])
+        await batch.add(b"}\n\n")

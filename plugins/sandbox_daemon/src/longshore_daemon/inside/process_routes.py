@@ -1,0 +1,109 @@
+"""The routes under /api/v1/processes, but for output."""
+
+from __future__ import annotations
+
+from longshore_daemon.inside.environment import is_me
+from longshore_daemon.inside.exchange import ApiError, Exchange
+from longshore_daemon.inside.fields import Fields
+from longshore_daemon.inside.process import Command, Process, StdinClosed
+from longshore_daemon.inside.signals import HIGHEST
+from longshore_daemon.inside.spawn import SpawnError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore_daemon.inside.jsontext import JSON
+    from longshore_daemon.inside.processes import Processes
+
+
+def read_command(fields: Fields) -> Command:
+    """What a request asks to be started. Raises ApiError 400 or 422."""
+    command = Command(fields.required_text("command"), fields.texts("args"))
+    command.env = fields.environment("env")
+    command.working_dir = fields.text("working_dir")
+    user = fields.text("user")
+    if user and not is_me(user):
+        raise ApiError(400, "UNSUPPORTED_USER", f"processes cannot be started as user {user!r}")
+    return command
+
+
+def spawn(processes: Processes, command: Command) -> Process:
+    """Start it. Raises ApiError 400, or 503 when the sandbox is stopping."""
+    if processes.stopping:
+        raise ApiError(503, "STOPPING", "the sandbox is stopping", retryable=False)
+    try:
+        return processes.spawn(command)
+    except SpawnError as exc:
+        raise ApiError(400, "SPAWN_FAILED", str(exc), retryable=exc.retryable) from exc
+
+
+def find(processes: Processes, pid: str) -> Process:
+    """Raises ApiError 404, also for what is no number."""
+    number = int(pid) if pid.isdecimal() and len(pid) < 12 else -1
+    process = processes.get(number)
+    if process is None:
+        raise ApiError(404, "NOT_FOUND", f"Process {pid} not found")
+    return process
+
+
+class ProcessRoutes:
+    __slots__ = ("_processes",)
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+
+    async def create(self, exchange: Exchange) -> None:
+        fields = Fields(await exchange.receive_json())
+        command = read_command(fields)
+        command.stdin = fields.choice("stdin_mode", "closed", "pipe") == "pipe"
+        command.stdout = fields.choice("stdout_mode", "capture", "discard") == "capture"
+        command.stderr = fields.choice("stderr_mode", "capture", "discard") == "capture"
+        await exchange.answer(201, spawn(self._processes, command).info())
+
+    async def show_all(self, exchange: Exchange) -> None:
+        shown: list[JSON] = [process.info() for process in self._processes.all()]
+        await exchange.answer(200, {"processes": shown})
+
+    async def show(self, exchange: Exchange, pid: str) -> None:
+        await exchange.answer(200, find(self._processes, pid).info())
+
+    async def delete(self, exchange: Exchange, pid: str) -> None:
+        """Kill it and its group. It stays listed, so that its output can still be read."""
+        find(self._processes, pid).kill()
+        await exchange.answer_nothing()
+
+    async def send_signal(self, exchange: Exchange, pid: str) -> None:
+        process = find(self._processes, pid)
+        number = Fields(await exchange.receive_json()).integer("signal")
+        if not 0 < number <= HIGHEST:
+            raise ApiError(400, "INVALID_SIGNAL", f"Invalid signal number: {number}")
+        try:
+            delivered = process.running and process.send_signal(number)
+        except PermissionError as exc:
+            message = f"Process {pid} may not be signalled"
+            raise ApiError(403, "PERMISSION_DENIED", message) from exc
+        if not delivered:
+            raise ApiError(400, "NOT_RUNNING", f"Process {pid} is not running")
+        await exchange.answer(200, {"success": True})
+
+    async def write_stdin(self, exchange: Exchange, pid: str) -> None:
+        stdin = find(self._processes, pid).stdin
+        if stdin is None:
+            raise ApiError(400, "STDIN_NOT_WRITABLE", "Process stdin is not writable")
+        await stdin.take_turn()
+        try:
+            while data := await exchange.receive():
+                await stdin.write(data, exchange.stream.gone)
+            if not stdin.writable:
+                raise StdinClosed("Process stdin is closed")
+        except StdinClosed as exc:
+            raise ApiError(400, "STDIN_NOT_WRITABLE", str(exc)) from exc
+        finally:
+            stdin.end_turn()
+        await exchange.answer_nothing()
+
+    async def close_stdin(self, exchange: Exchange, pid: str) -> None:
+        stdin = find(self._processes, pid).stdin
+        if stdin is None:
+            raise ApiError(400, "STDIN_NOT_WRITABLE", "Process stdin is not writable")
+        stdin.close()
+        await exchange.answer_nothing()

@@ -1,0 +1,208 @@
+"""The user processes: started, reaped, ended and remembered.
+
+Each leads a session and a process group of its own, and signals go to the group: what a shell has
+started ends with it. Statuses are taken by first looking who has ended, without taking anything;
+so neither a child of ours nor, for PID 1, an adopted one is ever reaped in place of another. That
+needs no descriptors of processes, which not every sandboxed kernel has.
+"""
+
+from __future__ import annotations
+
+import os
+from time import monotonic
+
+from longshore_daemon.inside.loop import READ, Wait, pause
+from longshore_daemon.inside.output import PIECE, Output
+from longshore_daemon.inside.process import Command, Process
+from longshore_daemon.inside.signals import SIGKILL, SIGTERM
+from longshore_daemon.inside.spawn import Pipes, SpawnError, execute, explain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from longshore_daemon.inside.loop import Loop
+
+_KEPT = 1000
+"""How many ended processes are remembered, with their output."""
+_DRAIN_LIMIT = 1 << 20
+"""No pipe holds more: what a process wrote before its end has been read after so much."""
+_POLL_SECONDS = 0.02
+_KILL_SECONDS = 2.0
+_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm", "/run")
+_CLD_EXITED = 1
+
+
+class Processes:
+    """The table of them. They inherit `env`; `spare` is where their output goes at worst."""
+
+    def __init__(self, loop: Loop, env: Mapping[str, str], spare: str) -> None:
+        self.env = dict(env)
+        self.stopping = False
+        self._loop = loop
+        self._table: dict[int, Process] = {}
+        self._serial = 0
+        self._logs = _make_directory((env.get("TMPDIR", ""), *_DIRECTORIES, spare))
+        self._null = _open_null()
+
+    def all(self) -> list[Process]:
+        return list(self._table.values())
+
+    def get(self, pid: int) -> Process | None:
+        return self._table.get(pid)
+
+    def spawn(self, command: Command) -> Process:
+        """Start it. Raises SpawnError."""
+        if self.stopping:
+            raise SpawnError(f"cannot start {command.command!r}: the sandbox is stopping")
+        self._serial += 1
+        pipes = Pipes()
+        try:
+            output = Output(f"{self._logs}/{self._serial}")
+        except OSError as exc:
+            raise SpawnError(f"cannot keep the output of {command.command!r}: {exc}") from exc
+        try:
+            pipes.open(command, self._null)
+            pid = execute(command, {**self.env, **command.env}, pipes.descriptors)
+        except OSError as exc:
+            pipes.close()
+            output.remove()
+            raise explain(command, exc) from exc
+        pipes.release()
+        process = Process(pid, command, output, pipes.stdin)
+        self._remember(process)
+        for descriptor, stream in pipes.outputs.items():
+            process.pipes[descriptor] = stream
+            output.sources += 1
+            self._loop.start(self._capture(process, descriptor))
+        output.close_unless_fed()
+        return process
+
+    def _remember(self, process: Process) -> None:
+        ended = [known.pid for known in self._table.values() if not known.running]
+        surplus = ended[: max(0, len(ended) - _KEPT)]
+        for pid in {process.pid, *surplus} & self._table.keys():
+            self._table.pop(pid).output.remove()
+        self._table[process.pid] = process
+
+    async def _capture(self, process: Process, descriptor: int) -> None:
+        while (length := _read_once(process, descriptor)) != 0:
+            # One that writes without end must not be all that there is.
+            await (pause() if length else Wait((descriptor, READ)))
+        del process.pipes[descriptor]
+        os.close(descriptor)
+        process.output.source_ended()
+
+    def limit(self, process: Process, seconds: float) -> None:
+        """Kill it, and note that, when it runs for longer; whoever waits for it or not."""
+        self._loop.start(self._limit(process, monotonic() + seconds))
+
+    async def _limit(self, process: Process, deadline: float) -> None:
+        while process.running:
+            if not await Wait(bells=(process.changed,), deadline=deadline):
+                process.timed_out = True
+                process.kill()
+                return
+
+    def reap(self) -> None:
+        """Take the status of every child that has ended, our own and adopted ones."""
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None:
+                return
+            process = self._table.get(found.si_pid)
+            if process is not None:
+                for descriptor in process.pipes:
+                    _drain(process, descriptor)
+            os.waitid(os.P_PID, found.si_pid, os.WEXITED)
+            if process is not None:
+                exited = found.si_code == _CLD_EXITED
+                status = found.si_status
+                process.end(status if exited else None, None if exited else status)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """End them all: SIGTERM to every group, SIGKILL to what is left after the grace."""
+        self.stopping = True
+        self._signal_all(SIGTERM)
+        await self._wait_until_empty(monotonic() + grace_seconds)
+        self._signal_all(SIGKILL)
+        # Killed ones end by themselves; only a kernel in trouble takes longer.
+        await self._wait_until_empty(monotonic() + _KILL_SECONDS)
+        _remove_directory(self._logs)
+
+    def _signal_all(self, number: int) -> None:
+        for process in self._table.values():
+            try:
+                if number == SIGKILL:
+                    process.kill()
+                else:
+                    process.send_signal(number)
+            except PermissionError:
+                continue
+        if os.getpid() == 1:
+            try:
+                os.kill(-1, number)
+            except ProcessLookupError:
+                return
+
+    async def _wait_until_empty(self, deadline: float) -> None:
+        """Polled, because what is left of a group may be nobody's child here."""
+        while self._somebody_left() and monotonic() < deadline:
+            await Wait(deadline=min(deadline, monotonic() + _POLL_SECONDS))
+
+    def _somebody_left(self) -> bool:
+        if os.getpid() == 1:
+            try:
+                os.kill(-1, 0)
+            except ProcessLookupError:
+                return False
+            return True
+        return any(known.running or known.send_signal(0) for known in self._table.values())
+
+
+def _read_once(process: Process, descriptor: int) -> int | None:
+    """How much has come; 0: it has ended; `None`: there is nothing yet."""
+    try:
+        data = os.read(descriptor, PIECE)
+    except BlockingIOError:
+        return None
+    if data:
+        process.output.append(process.pipes[descriptor], data)
+    return len(data)
+
+
+def _drain(process: Process, descriptor: int) -> None:
+    left = _DRAIN_LIMIT
+    while left > 0 and (length := _read_once(process, descriptor)):
+        left -= length
+
+
+def _make_directory(candidates: tuple[str, ...]) -> str:
+    name = f"longshore-{os.urandom(6).hex()}"
+    for parent in candidates:
+        if parent.startswith("/"):
+            try:
+                os.mkdir(f"{parent}/{name}", 0o700)
+            except OSError:
+                continue
+            return f"{parent}/{name}"
+    raise OSError(f"none of {', '.join(filter(None, candidates))} can be written to")
+
+
+def _remove_directory(path: str) -> None:
+    try:
+        for name in os.listdir(path):
+            os.unlink(f"{path}/{name}")
+        os.rmdir(path)
+    except OSError:
+        return
+
+
+def _open_null() -> int:
+    try:
+        return os.open("/dev/null", os.O_RDWR)
+    except OSError:
+        return -1
