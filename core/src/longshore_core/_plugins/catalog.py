@@ -92,6 +92,8 @@ def load(plugin: Installed) -> ModuleType:
     def failed(_manager: object, _entry: object, exc: BaseException) -> None:
         failures.append(exc)
 
+    # Its list of entry points is kept for the life of the process: ours was read just now.
+    NamedExtensionManager.ENTRY_POINT_CACHE.pop(plugin.group, None)
     manager: Any = NamedExtensionManager(
         plugin.group,
         names=[plugin.name],

@@ -160,6 +160,9 @@ def _locked(state_dir: Path) -> Generator[None, None, None]:
                 "state_dir",
                 f"another proxy already serves {state_dir}; stop it, or choose another directory",
             ) from exc
+        # For whoever has to stop it: the worker that started it, or the next one.
+        os.ftruncate(lock, 0)
+        os.write(lock, str(os.getpid()).encode())
         yield
     finally:
         os.close(lock)
