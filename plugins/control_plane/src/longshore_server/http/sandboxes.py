@@ -1,0 +1,175 @@
+"""Routes of sandboxes, the same under each of their three prefixes."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Final
+
+import anyio
+from fastapi import APIRouter, Header, Query, Request, Response
+from longshore_core import RequestError
+
+from longshore_server.http.errors import SandboxError
+from longshore_server.http.services import Api, Limit, Services, Tenant, Whose
+from longshore_server.http.shapes import (
+    CreateSandbox,
+    SandboxInfo,
+    SandboxList,
+    WaitSeconds,
+    sandbox_info,
+)
+from longshore_server.identity import new_id
+from longshore_server.model import IdempotencyKey, SandboxRecord, SandboxStatus
+from longshore_server.store.reader import PAGE, Page, SandboxFilter
+
+router: Final = APIRouter()
+WAIT_SECONDS: Final = 300.0
+
+
+@router.post("", response_model_exclude_none=True, summary="Create a sandbox")
+async def create_sandbox(
+    request: Request,
+    api: Api,
+    whose: Whose,
+    body: CreateSandbox | None = None,
+    wait: Annotated[bool, Query(description="answer when it runs")] = False,
+    wait_timeout_secs: Annotated[WaitSeconds | None, Query()] = None,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
+) -> SandboxInfo:
+    wish = body or CreateSandbox()
+    if wish.snapshot_id is not None:
+        raise RequestError(
+            501, "UNSUPPORTED_CAPABILITY", "snapshot_id: this server offers no snapshots"
+        )
+    _require_application(api, whose)
+    now_ms = time.time_ns() // 1_000_000
+    record = SandboxRecord(
+        id=new_id(),
+        namespace=whose.namespace,
+        application=whose.application,
+        created_at_ms=now_ms,
+        spec=wish.spec(api.settings),
+    )
+    key = None
+    if idempotency_key is not None:
+        key = IdempotencyKey(
+            namespace=whose.namespace,
+            key=idempotency_key,
+            digest=wish.digest(whose.application),
+            sandbox_id=record.id,
+            created_at_ms=now_ms,
+        )
+    record = await api.plane.create(record, key)
+    if wait or wish.wait:
+        asked = [one for one in (wait_timeout_secs, wish.wait_timeout_secs) if one is not None]
+        record = await _running(request, api, record, min([*asked, _client_patience(request)]))
+    return _info(api, record)
+
+
+@router.get("", response_model_exclude_none=True, summary="List sandboxes, the newest first")
+async def list_sandboxes(
+    api: Api,
+    whose: Whose,
+    limit: Limit = PAGE,
+    cursor: str | None = None,
+    status: SandboxStatus | None = None,
+) -> SandboxList:
+    _require_application(api, whose)
+    which = SandboxFilter(namespace=whose.namespace, application=whose.application, status=status)
+    found, following = await api.plane.reader.sandboxes(which, Page(limit=limit, cursor=cursor))
+    return SandboxList(sandboxes=[_info(api, one) for one in found], cursor=following)
+
+
+@router.get("/{sandbox_id}", response_model_exclude_none=True, summary="Look at a sandbox")
+async def get_sandbox(api: Api, whose: Whose, sandbox_id: str) -> SandboxInfo:
+    return _info(api, await _found(api, whose, sandbox_id))
+
+
+@router.delete("/{sandbox_id}", summary="End a sandbox; ending it again changes nothing")
+async def delete_sandbox(api: Api, whose: Whose, sandbox_id: str) -> Response:
+    if whose.application is not None:
+        await _found(api, whose, sandbox_id)
+    if not await api.plane.delete(whose.namespace, sandbox_id):
+        raise _no_such(sandbox_id)
+    return Response()
+
+
+def _require_application(api: Services, whose: Tenant) -> None:
+    name = whose.application
+    if name is not None and (whose.namespace, name) not in api.plane.index.applications:
+        raise RequestError(
+            404, "APPLICATION_NOT_FOUND", f"no application {name!r} in namespace {whose.namespace}"
+        )
+
+
+async def _found(api: Services, whose: Tenant, sandbox_id: str) -> SandboxRecord:
+    record = await api.plane.reader.sandbox(sandbox_id)
+    if (
+        record is not None
+        and record.namespace == whose.namespace
+        and whose.application in (None, record.application)
+    ):
+        return record
+    _require_application(api, whose)
+    raise _no_such(sandbox_id)
+
+
+def _no_such(sandbox_id: str) -> RequestError:
+    return RequestError(404, "SANDBOX_NOT_FOUND", f"no sandbox {sandbox_id!r}")
+
+
+def _info(api: Services, record: SandboxRecord) -> SandboxInfo:
+    return sandbox_info(record, api.proxy_address(record), api.settings)
+
+
+async def _running(
+    request: Request, api: Services, record: SandboxRecord, seconds: float
+) -> SandboxRecord:
+    """The sandbox once it runs, for as long as the caller is there to hear of it."""
+    result: SandboxRecord | RequestError | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_leave_with_caller, request, tasks.cancel_scope)
+        with anyio.move_on_after(seconds):
+            try:
+                result = await api.plane.wait_past_pending(record)
+            except RequestError as exc:
+                result = exc
+        tasks.cancel_scope.cancel()
+    if isinstance(result, RequestError):
+        raise result
+    if result is None:
+        raise SandboxError(
+            "TIMEOUT",
+            f"sandbox {record.id} does not run yet after {seconds:g} s; it is still being started",
+            record.id,
+            SandboxStatus.PENDING,
+        )
+    if result.status is SandboxStatus.TERMINATED:
+        why = result.detail.error_message or result.outcome
+        raise SandboxError(
+            "SANDBOX_FAILED",
+            f"sandbox {record.id} ended before it ran: {why}",
+            record.id,
+            SandboxStatus.TERMINATED,
+        )
+    return result
+
+
+async def _leave_with_caller(request: Request, scope: anyio.CancelScope) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+def _client_patience(request: Request) -> float:
+    """How long the caller will wait for an answer, by the headers in which clients say so."""
+    given = _milliseconds(request, "x-tensorlake-request-timeout-ms")
+    if given is None:
+        return WAIT_SECONDS
+    grace = _milliseconds(request, "x-tensorlake-request-timeout-grace-ms") or 0
+    return min(WAIT_SECONDS, max(given - grace, 0) / 1000)
+
+
+def _milliseconds(request: Request, name: str) -> int | None:
+    text = request.headers.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() else None
