@@ -44,7 +44,15 @@ from longshore_core._machine.life import (
     Unhealthy,
     Watch,
 )
-from longshore_core._model import Attachment, ContainerId, ContainerSpec, Handle, Launch
+from longshore_core._model import (
+    Attachment,
+    ContainerId,
+    ContainerSpec,
+    Handle,
+    Launch,
+    Limit,
+    Limits,
+)
 from longshore_core._plugins.catalog import Installed
 from longshore_core._plugins.hooks import Admission, blame
 from longshore_core._plugins.opening import AdaptedDriver
@@ -189,7 +197,7 @@ class Performer:
             kind=order.kind,
             image=order.image,
             argv=order.entrypoint,
-            limits=order.limits,
+            limits=_enforceable(order.limits, self._use.driver.facts.limits),
             labels={
                 "indexify.managed": "true",
                 "managed": "true",
@@ -285,6 +293,19 @@ class Performer:
                 await self._part(id_)
                 log.warning("Guest is not well", container_id=id_, failures=failures, why=reason)
         return Unhealthy(message=f"the guest did not answer {failures} health checks: {reason}")
+
+
+def _enforceable(wanted: Limits, can: frozenset[Limit]) -> Limits:
+    """What the driver declares to enforce of the limits that every order carries.
+
+    The rest still counts in the ledger, and the driver's own page says that nothing holds it.
+    """
+    return Limits(
+        cpu_millis=wanted.cpu_millis if Limit.CPU in can else None,
+        memory_bytes=wanted.memory_bytes if Limit.MEMORY in can else None,
+        disk_bytes=wanted.disk_bytes if Limit.DISK in can else None,
+        pids=wanted.pids if Limit.PIDS in can else None,
+    )
 
 
 def _ending(exc: LongshoreError) -> Ending:
