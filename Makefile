@@ -6,7 +6,7 @@ BIN := .venv/bin
 DISTS := core proto sdk plugins/forkexec_driver plugins/sandbox_daemon plugins/control_plane
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: help install dev demo run test lint fmt types floors proto docs bench lock clean
+.PHONY: help install dev demo run test lint fmt types floors proto docs bench lock ci clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,7 +48,7 @@ proto: .venv/dev.done  ## generate the wire's code again
 	@sh proto/generate.sh
 
 docs: .venv/dev.done  ## generate the reference pages again
-	@$(PY) docs/generate.py
+	@$(PY) docs/generate.py $(ARGS)
 
 bench: .venv/dev.done  ## measure, beside floors taken in the same run
 	@$(PY) tests/bench/run.py $(ARGS)
@@ -56,5 +56,8 @@ bench: .venv/dev.done  ## measure, beside floors taken in the same run
 lock: .venv/dev.done  ## pin the dependencies again
 	@PATH="$(BIN):$$PATH" sh constraints/lock.sh
 
-clean:
+ci:  ## all of the above that must hold, as on a new machine
+	@.ci/run
+
+clean:  ## away with .venv and every cache
 	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -75,7 +75,7 @@ class System:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             self.log.append(line.rstrip())
-            if " is up" in line:
+            if line.startswith("Longshore ") and " is up" in line:
                 self._up.set()
         self._up.set()
 
@@ -126,7 +126,15 @@ class Sandbox:
         return checked(self._proxy.get(path, headers=headers)).text
 
     def delete(self) -> None:
-        checked(self._api.delete(f"/v1/namespaces/default/sandboxes/{self.id}"))
+        """Delete it, and see that it has ended."""
+        url = f"/v1/namespaces/default/sandboxes/{self.id}"
+        checked(self._api.delete(url))
+        deadline = time.monotonic() + STOP_SECONDS
+        while (answer := self._api.get(url)).status_code != 404:
+            if str(checked(answer).json()["status"]).lower() == "terminated":
+                return
+            expect(time.monotonic() < deadline, "the sandbox does not end")
+            time.sleep(0.02)
 
 
 def events(response: httpx.Response) -> Iterator[dict[str, Any]]:

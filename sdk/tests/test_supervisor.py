@@ -114,7 +114,7 @@ async def test_what_is_not_ready_in_time_is_named(
 ) -> None:
     slow = stage.program("slow", "import signal; signal.pause()")
     assert await play(slow, when_ready=lambda: None, seconds=0.3) == 1
-    assert "not ready within 0.3 s: slow" in capsys.readouterr().err
+    assert "slow was not ready within 0.3 s" in capsys.readouterr().err
 
 
 async def test_one_that_does_not_stop_is_killed_with_its_whole_group(stage: Stage) -> None:

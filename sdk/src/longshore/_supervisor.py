@@ -247,12 +247,14 @@ class Supervisor:
         waiting = list(self._children)
         with anyio.move_on_after(startup_seconds):
             while waiting:
-                await anyio.sleep(READY_INTERVAL_SECONDS)
-                waiting = [child for child in waiting if not await child.program.ready()]
+                if await waiting[0].program.ready():
+                    del waiting[0]
+                else:
+                    await anyio.sleep(READY_INTERVAL_SECONDS)
             on_ready()
             return
-        names = ", ".join(child.program.name for child in waiting)
-        self._fail(1, f"not ready within {startup_seconds:g} s: {names}; its lines above say why")
+        name = waiting[0].program.name
+        self._fail(1, f"{name} was not ready within {startup_seconds:g} s; its lines above say why")
 
 
 def _ended(status: int) -> str:
