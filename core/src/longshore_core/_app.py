@@ -79,7 +79,8 @@ async def run_worker(
             store = await stack.enter_async_context(open_store(settings.state_dir / STORE))
             channel = open_channel(settings.server_addr, settings.tls)
             stack.push_async_callback(channel.close, 0)
-            routes = RouteFeed()
+            awaited = run.with_proxy or holder(settings.state_dir) is not None
+            routes = RouteFeed(awaited=awaited)
             resources = probe(settings.state_dir, settings.resource_overrides)
             keeper = Keeper(
                 Keeping(

@@ -19,7 +19,7 @@ from longshore_core._proxy.table import FeedBroken, FeedReader, RouteTable
 
 SOCKET: Final = "routes.sock"
 _FIRST_PAUSE_SECONDS: Final = 0.02
-_LONGEST_PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 0.1
 _LINE_LIMIT: Final = 64 << 20
 
 

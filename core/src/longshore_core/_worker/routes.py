@@ -63,7 +63,9 @@ class _Peer:
 class RouteFeed:
     """The table, its number, and the proxies that follow it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, awaited: bool = False) -> None:
+        """`awaited`: a proxy runs, or will in a moment; `settled` gives it time to connect."""
+        self._awaited = awaited
         self._epoch = secrets.token_hex(8)
         self._seq = 0
         self._routes: dict[ContainerId, dict[str, JSON]] = {}
@@ -90,8 +92,9 @@ class RouteFeed:
         """Wait until every connected proxy has applied all changes so far, or for a second."""
         target = self._seq
         with anyio.move_on_after(ACK_SECONDS):
-            while any(peer.acked < target for peer in self._peers):
+            while self._awaited or any(peer.acked < target for peer in self._peers):
                 await self._acked.wait()
+        self._awaited = False
 
     async def serve(
         self, state_dir: Path, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
@@ -156,6 +159,7 @@ class RouteFeed:
             except (ValueError, KeyError, TypeError, anyio.DelimiterNotFound):
                 log.warning("Proxy does not speak the route feed's protocol; hanging up")
                 return
+            self._awaited = False
             self._notify()
 
     def _notify(self) -> None:
