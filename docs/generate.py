@@ -3,6 +3,7 @@
     docs/configuration.md   from the settings' models
     docs/errors.md          from the catalogue of codes and the tree of exceptions
     docs/plugin-api.md      from the hooks, the seams and the public shelf
+    docs/writing-a-plugin.md    the code that it quotes
 
 With `--check` nothing is written: the status is 1 when a page is not what the code says.
 """
@@ -271,10 +272,23 @@ def _inline(thing: Any) -> str:
     return " ".join((inspect.getdoc(thing) or "").split()).replace("|", "\\|")
 
 
+def tutorial() -> str:
+    """The page as it is, with every quoted file as that file is now."""
+
+    def quoted(match: re.Match[str]) -> str:
+        code = (DOCS.parent / match["file"]).read_text(encoding="utf-8").rstrip()
+        return f"<!-- quotes {match['file']} -->\n```{match['language']}\n{code}\n```\n"
+
+    page = (DOCS / "writing-a-plugin.md").read_text(encoding="utf-8")
+    pattern = r"<!-- quotes (?P<file>\S+) -->\n```(?P<language>\w+)\n.*?```\n"
+    return re.sub(pattern, quoted, page, flags=re.DOTALL)
+
+
 PAGES = {
     "configuration.md": configuration,
     "errors.md": errors,
     "plugin-api.md": plugin_api,
+    "writing-a-plugin.md": tutorial,
 }
 
 

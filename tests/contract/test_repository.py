@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECTS = sorted(ROOT.glob("**/pyproject.toml"))
+PROJECTS = [
+    file
+    for file in sorted(ROOT.glob("**/pyproject.toml"))
+    if not {".venv", "examples"} & set(file.relative_to(ROOT).parts)
+]
+"""Of what we release, and of the root."""
 LINE_LIMIT = 400
 
 
@@ -30,7 +35,7 @@ def text_of(file: Path) -> str:
 
 
 def distributions() -> dict[str, dict[str, Any]]:
-    loaded = [tomllib.loads(text_of(file)) for file in PROJECTS if ".venv" not in file.parts]
+    loaded = [tomllib.loads(text_of(file)) for file in PROJECTS]
     return {item["project"]["name"]: item["project"] for item in loaded if "project" in item}
 
 
@@ -62,7 +67,7 @@ def test_a_package_says_the_version_of_its_distribution(module: str, distributio
 
 def test_every_distribution_is_installed_by_make() -> None:
     line = next(line for line in text_of(ROOT / "Makefile").splitlines() if line[:5] == "DISTS")
-    folders = {str(file.parent.relative_to(ROOT)) for file in PROJECTS if ".venv" not in file.parts}
+    folders = {str(file.parent.relative_to(ROOT)) for file in PROJECTS}
     assert set(line.partition(":=")[2].split()) == folders - {"."}
 
 
