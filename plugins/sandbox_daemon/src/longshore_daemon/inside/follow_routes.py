@@ -130,10 +130,7 @@ class _Events:
             raise Disconnected("the follower hung up")
 
     async def _add(self, line: Line) -> None:
-        batch = self._batch
-        await batch.add(self.prefix + b'data: {"line":')
-        await batch.add_text(self._lines, line)
-        await batch.add(b',"timestamp":%d' % line.ms)
-        if self.named:
-            await batch.add(b',"stream":' + _NAMES[line.stream])
-        await batch.add(b"}\n\n")
+        before = self.prefix + b'data: {"line":'
+        stream = b',"stream":' + _NAMES[line.stream] if self.named else b""
+        after = b',"timestamp":%d%b}\n\n' % (line.ms, stream)
+        await self._batch.add_line(before, self._lines, line, after)

@@ -28,14 +28,15 @@ class _Malformed(ValueError):
 
 
 class _Decoder:
-    """Stands in for the module `json.decoder`, of which only the error is ever wanted."""
+    """Stands in for `json` and `json.decoder`, of which only the error is ever wanted."""
 
     JSONDecodeError = _Malformed
 
 
 def stand_in_for_json() -> None:
     """To be called once, where `json` itself will never be imported."""
-    sys.modules["json.decoder"] = _Decoder  # type: ignore[assignment]  # see above
+    for name in ("json", "json.decoder"):
+        sys.modules[name] = _Decoder  # type: ignore[assignment]  # see above
 
 
 def _constant(name: str) -> None:
@@ -82,8 +83,13 @@ def dumps(value: JSON) -> bytes:
     return "".join(_encode(value, 0)).encode("ascii")
 
 
+def quoted(text: bytes) -> bytes:
+    """A JSON string, from UTF-8; what is not UTF-8 becomes U+FFFD."""
+    return encode_basestring_ascii(text.decode("utf-8", "replace")).encode("ascii")
+
+
 def escaped(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The inside of a JSON string, from UTF-8 in pieces; what is not UTF-8 becomes U+FFFD."""
+    """The inside of such a string, from pieces of any size to pieces of their size."""
     decoder = getincrementaldecoder("utf-8")("replace")
     for piece in pieces:
         yield encode_basestring_ascii(decoder.decode(piece))[1:-1].encode("ascii")

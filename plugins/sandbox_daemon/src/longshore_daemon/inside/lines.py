@@ -65,10 +65,14 @@ class Lines:
         lines = [self._open[stream] for stream in self._streams]
         return [line for line in lines if line.end > line.start]
 
-    def pieces(self, line: Line) -> Iterator[bytes]:
+    def whole(self, line: Line) -> bytes | None:
+        """The line, when it is at hand, as all are that lie in the latest chunk."""
         offset = line.start - self._data_start
         if line.stream == self._data_stream and offset >= 0:
-            return iter((self._data[offset : line.end - self._data_start],))
+            return self._data[offset : line.end - self._data_start]
+        return None
+
+    def pieces(self, line: Line) -> Iterator[bytes]:
         return self._reader.pieces(line.stream, line.start, line.end)
 
     def _split(self, chunk: Chunk) -> list[Line]:

@@ -7,7 +7,7 @@ so that one of any length passes through without ever being held.
 from __future__ import annotations
 
 from longshore_daemon.inside.exchange import ApiError, Exchange
-from longshore_daemon.inside.jsontext import escaped
+from longshore_daemon.inside.jsontext import escaped, quoted
 from longshore_daemon.inside.lines import Line, Lines
 from longshore_daemon.inside.loop import pause
 from longshore_daemon.inside.output import STDERR, STDOUT, Reader
@@ -38,12 +38,15 @@ class Batch:
         if self._size >= _BATCH:
             await self.flush()
 
-    async def add_text(self, lines: Lines, line: Line) -> None:
-        """The text of a line, as a JSON string."""
-        await self.add(b'"')
+    async def add_line(self, before: bytes, lines: Lines, line: Line, after: bytes = b"") -> None:
+        """The text of a line as a JSON string, and what is around it."""
+        if (text := lines.whole(line)) is not None:
+            await self.add(before + quoted(text) + after)
+            return
+        await self.add(before + b'"')
         for piece in escaped(lines.pieces(line)):
             await self.add(piece)
-        await self.add(b'"')
+        await self.add(b'"' + after)
 
     async def flush(self) -> None:
         data = b"".join(self._pieces)
@@ -96,9 +99,7 @@ async def _send_lines(exchange: Exchange, process: Process, lines: Lines) -> Non
 
 async def _add_lines(batch: Batch, lines: Lines, found: list[Line], count: int) -> int:
     for line in found:
-        if count:
-            await batch.add(b",")
-        await batch.add_text(lines, line)
+        await batch.add_line(b"," if count else b"", lines, line)
         count += 1
     return count
 

@@ -185,20 +185,23 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def _members(session: int) -> list[int]:
-    """The processes of a session, other than its leader; none where there is no /proc."""
-    members: list[int] = []
-    try:
-        names = os.listdir("/proc")
-    except OSError:
-        return members
-    for name in names:
-        if name.isdigit() and int(name) != session:
+def sessions() -> dict[int, list[int]]:
+    """The living processes by session. Raises OSError where there is no /proc."""
+    found: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
+                    state, _, _, session, *_ = file.read().rpartition(b")")[2].split()
             except OSError:
                 continue
-            if int(fields[3]) == session:
-                members.append(int(name))
-    return members
+            if state not in (b"Z", b"X"):
+                found.setdefault(int(session), []).append(int(name))
+    return found
+
+
+def _members(session: int) -> list[int]:
+    try:
+        return sessions().get(session, [])
+    except OSError:
+        return []

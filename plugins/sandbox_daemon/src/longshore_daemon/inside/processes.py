@@ -13,7 +13,7 @@ from time import monotonic
 
 from longshore_daemon.inside.loop import READ, Wait, pause
 from longshore_daemon.inside.output import PIECE, Output
-from longshore_daemon.inside.process import Command, Process
+from longshore_daemon.inside.process import Command, Process, sessions
 from longshore_daemon.inside.signals import SIGKILL, SIGTERM
 from longshore_daemon.inside.spawn import Pipes, SpawnError, execute, explain
 
@@ -127,10 +127,10 @@ class Processes:
         """End them all: SIGTERM to every group, SIGKILL to what is left after the grace."""
         self.stopping = True
         self._signal_all(SIGTERM)
-        await self._wait_until_empty(monotonic() + grace_seconds)
+        await self._wait_until_empty(grace_seconds)
         self._signal_all(SIGKILL)
         # Killed ones end by themselves; only a kernel in trouble takes longer.
-        await self._wait_until_empty(monotonic() + _KILL_SECONDS)
+        await self._wait_until_empty(_KILL_SECONDS)
         _remove_directory(self._logs)
 
     def _signal_all(self, number: int) -> None:
@@ -148,8 +148,9 @@ class Processes:
             except ProcessLookupError:
                 return
 
-    async def _wait_until_empty(self, deadline: float) -> None:
+    async def _wait_until_empty(self, seconds: float) -> None:
         """Polled, because what is left of a group may be nobody's child here."""
+        deadline = monotonic() + seconds
         while self._somebody_left() and monotonic() < deadline:
             await Wait(deadline=min(deadline, monotonic() + _POLL_SECONDS))
 
@@ -160,7 +161,14 @@ class Processes:
             except ProcessLookupError:
                 return False
             return True
-        return any(known.running or known.send_signal(0) for known in self._table.values())
+        if any(process.running for process in self._table.values()):
+            return True
+        left = [process.pid for process in self._table.values() if process.send_signal(0)]
+        try:
+            # Ended ones whom nobody has reaped yet are still in the group.
+            return bool(left) and not sessions().keys().isdisjoint(left)
+        except OSError:
+            return True
 
 
 def _read_once(process: Process, descriptor: int) -> int | None:
