@@ -90,14 +90,17 @@ class ForkExecDriver(Driver):
     async def start(self, handle: Handle) -> Attachment:
         """Run PID 1 under a shim. Failed or cancelled, it leaves the container as it was created;
         one that has ended does not start again."""
-        directory = self._directory(handle)
-        async with self._seat(handle.id).turn:
+        directory, seat = self._directory(handle), self._seat(handle.id)
+        async with seat.turn:
             with _blame_host(f"start container {handle.id}"):
                 spec = await self._in_thread(self._directories.spec, directory)
                 if spec is None:
                     raise BackendError(f"there is no container {handle.id} to start")
                 match self._phase(directory):
                     case Phase.CREATED:
+                        if directory.launch() is not None:
+                            # A worker died over this, and its shim may be about to begin.
+                            await self._undo(directory, spec)
                         await self._launch(directory, spec)
                     case Phase.RUNNING:
                         pass
@@ -112,7 +115,7 @@ class ForkExecDriver(Driver):
         known = self._directories.spec(directory) is not None
         if not known or (directory.life() is None and directory.exit() is None):
             raise BackendError(f"container {handle.id} does not run, so that it cannot end")
-        while directory.exit() is None and (running := runners(directory.life(), self._boot)):
+        while running := runners(directory.life(), self._boot):
             for process in running:
                 await self._endings.wait(process)
         return directory.exit() or seat.exit or Exit()
@@ -159,7 +162,10 @@ class ForkExecDriver(Driver):
                 raise refusal(spec.id, report or directory.complaint())
         except BaseException:
             with anyio.CancelScope(shield=True):
-                await self._undo(directory, spec, spawned)
+                if spawned is not None:
+                    send(spawned.shim, SIGKILL)
+                    await self._endings.wait(spawned.shim)
+                await self._undo(directory, spec)
             raise
         finally:
             if spawned is not None:
@@ -184,12 +190,7 @@ class ForkExecDriver(Driver):
         }
         return spawn(order, cookie)
 
-    async def _undo(
-        self, directory: Directory, spec: ContainerSpec, spawned: Spawned | None
-    ) -> None:
-        if spawned is not None:
-            send(spawned.shim, SIGKILL)
-            await self._endings.wait(spawned.shim)
+    async def _undo(self, directory: Directory, spec: ContainerSpec) -> None:
         await self._end(directory, at_once=True)
         await self._in_thread(directory.forget_start, spec)
 

@@ -33,12 +33,12 @@ def strike(directory: Directory, cookie: str, boot: str, *, forced: bool) -> fro
     known = runners(life, boot)
     if directory.is_cleared():
         return known
-    cgroups.kill(launch.cgroups)
     if life and life.shim in known and not forced:
         for process in known - {life.shim}:
             send(process, SIGKILL)
         return frozenset({life.shim})
     victims = known | cgroups.members(launch.cgroups) | bearing(cookie)
+    cgroups.kill(launch.cgroups)
     for process in victims:
         # One that has become another user's is not ours to kill: it is waited for all the same.
         with contextlib.suppress(PermissionError):
