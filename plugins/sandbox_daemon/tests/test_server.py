@@ -41,6 +41,12 @@ def test_a_wrong_token_is_refused(daemon: Daemon, token: str) -> None:
     assert (answer.status_code, answer.json()["code"]) == (401, "UNAUTHENTICATED")
 
 
+def test_without_the_token_nothing_is_told_about_routes(daemon: Daemon) -> None:
+    for path in ("nothing", "health/x", "processes/1"):
+        headers = {"Longshore-Sandbox-Token": "wrong"}
+        assert daemon.http.get(path, headers=headers).status_code == 401
+
+
 def test_an_error_has_one_shape(daemon: Daemon) -> None:
     answer = daemon.http.get("nothing", headers={"X-Request-Id": "mine"})
     message = "there is nothing at /api/v1/nothing"
@@ -116,7 +122,8 @@ def test_a_connection_carries_many_requests_also_at_once(daemon: Daemon) -> None
 
 
 def test_bodies_are_read_to_their_end_even_if_nobody_wants_them(daemon: Daemon) -> None:
-    unwanted = b"POST /api/v1/nothing HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    unwanted = b"POST /api/v1/nothing HTTP/1.1\r\nTransfer-Encoding: chunked\r\n"
+    unwanted += TOKEN + b"\r\n"
     body = b"3;ext=1\r\nabc\r\n0\r\nTrailer: x\r\n\r\n"
     wanted = b"GET /api/v1/health HTTP/1.1\r\nConnection: close\r\n\r\n"
     answer = daemon.exchange(unwanted + body + wanted)
@@ -125,8 +132,8 @@ def test_bodies_are_read_to_their_end_even_if_nobody_wants_them(daemon: Daemon) 
 
 
 def test_an_early_answer_to_a_large_body_can_be_read(daemon: Daemon) -> None:
-    head = b"POST /api/v1/nothing HTTP/1.1\r\nContent-Length: 3000000\r\n\r\n"
-    answer = daemon.exchange(head + bytes(3_000_000))
+    head = b"POST /api/v1/nothing HTTP/1.1\r\nContent-Length: 3000000\r\n"
+    answer = daemon.exchange(head + TOKEN + b"\r\n" + bytes(3_000_000))
     assert answer.startswith(b"HTTP/1.1 404 ")
 
 

@@ -6,6 +6,7 @@ import os
 
 from longshore_daemon.inside.http import BadRequest, Chunked, Head
 from longshore_daemon.inside.jsontext import NotJSON, dumps, loads
+from longshore_daemon.inside.loop import pause
 from longshore_daemon.inside.stream import Disconnected, Stream
 
 TYPE_CHECKING = False
@@ -83,6 +84,8 @@ class Exchange:
                 if rest:
                     self.stream.put_back(rest)
             if piece:
+                # A fast sender must not be all that there is.
+                await pause()
                 return piece
         return b""
 

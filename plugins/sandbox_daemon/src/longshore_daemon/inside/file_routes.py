@@ -8,6 +8,7 @@ import stat
 
 from longshore_daemon.inside.exchange import ApiError, Exchange
 from longshore_daemon.inside.http import BadRequest, parse_range
+from longshore_daemon.inside.loop import pause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -106,6 +107,7 @@ async def _send_unsized(exchange: Exchange, path: str, descriptor: int) -> None:
             return
         while data:
             await exchange.send(data)
+            await pause()
             data = os.read(descriptor, _PIECE)
     except OSError as exc:
         raise _explain(path, exc) from exc

@@ -86,6 +86,7 @@ class Task:
     def step(self) -> None:
         try:
             wait = self.coroutine.send(self._answer)
+            self.loop.watch(self, wait)
         except StopIteration:
             self.done = True
         except Exception as exc:  # noqa: BLE001  # PID 1 outlives a defect in one task of its own
@@ -93,7 +94,6 @@ class Task:
             self.done = True
         else:
             self.wait = wait
-            self.loop.watch(self, wait)
 
 
 class Loop:
@@ -120,9 +120,16 @@ class Loop:
                 task.step()
 
     def watch(self, task: Task, wait: Wait) -> None:
-        for descriptor, mask in wait.descriptors:
-            self._epoll.register(descriptor, mask)
-            self._watched[descriptor] = task
+        watched: list[int] = []
+        try:
+            for descriptor, mask in wait.descriptors:
+                self._epoll.register(descriptor, mask)
+                watched.append(descriptor)
+        except OSError:
+            for descriptor in watched:
+                self._epoll.unregister(descriptor)
+            raise
+        self._watched.update(dict.fromkeys(watched, task))
         for bell in wait.bells:
             bell.waiting[task] = None
         if wait.deadline != _NEVER:

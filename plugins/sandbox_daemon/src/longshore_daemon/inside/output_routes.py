@@ -123,3 +123,4 @@ async def _send_interleaved(exchange: Exchange, reader: Reader) -> None:
         skipped = max(0, start - chunk.total)
         first, past = chunk.start + skipped, chunk.start + chunk.length
         await exchange.send(reader.read(chunk.stream, first, past))
+        await pause()

@@ -186,7 +186,9 @@ def _exists(pid: int) -> bool:
 
 
 def sessions() -> dict[int, list[int]]:
-    """The living processes by session. Raises OSError where there is no /proc."""
+    """The living processes by session. Raises OSError where there is no /proc, or a foreign one."""
+    if os.readlink("/proc/self") != str(os.getpid()):
+        raise OSError("/proc is of other processes")
     found: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():

@@ -35,6 +35,7 @@ class Server:
         output, follow = OutputRoutes(sandbox.processes), FollowRoutes(sandbox.processes)
         self._routes: tuple[Route, ...] = (
             ("GET", "health", _answer_health),
+            ("HEAD", "health", _answer_health),
             ("GET", "info", self._answer_info),
             ("POST", "processes/run", follow.run),
             ("POST", "processes", processes.create),
@@ -47,6 +48,7 @@ class Server:
             ("GET", "processes/*/*", output.read),
             ("GET", "processes/*/*/follow", follow.follow),
             ("GET", "files", file_routes.read),
+            ("HEAD", "files", file_routes.read),
             ("PUT", "files", file_routes.write),
             ("DELETE", "files", file_routes.delete),
             ("GET", "files/list", file_routes.show_directory),
@@ -69,8 +71,8 @@ class Server:
 
     async def _answer(self, exchange: Exchange) -> None:
         try:
-            route, captured = self._find(exchange.head)
             self._authenticate(exchange.head)
+            route, captured = self._find(exchange.head)
             await route(exchange, *captured)
         except ApiError as exc:
             await exchange.answer_error(exc)
@@ -89,12 +91,11 @@ class Server:
     def _find(self, head: Head) -> tuple[Callable[..., Awaitable[None]], list[str]]:
         """Raises ApiError 404 or 405."""
         allowed: list[str] = []
-        method = "GET" if head.method == "HEAD" else head.method
         if head.path.startswith(_PREFIX):
             for route_method, pattern, route in self._routes:
                 captured = _match(pattern, head.path[len(_PREFIX) :])
                 if captured is not None:
-                    if route_method == method:
+                    if route_method == head.method:
                         return route, captured
                     allowed.append(route_method)
         if allowed:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from _socket import AF_UNIX, SHUT_WR, SOCK_STREAM, socket
 from time import monotonic
 
 from longshore_daemon.inside.journal import note
-from longshore_daemon.inside.loop import GONE, READ, WRITE, Wait
+from longshore_daemon.inside.loop import GONE, READ, WRITE, Wait, pause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 _PIECE = 262144
 _BACKLOG = 1024
-_CROWDED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Disconnected(Exception):
@@ -87,6 +85,7 @@ class Stream:
             if not sent:
                 raise Disconnected("the file has become shorter")
             start += sent
+            await pause()
 
     async def linger(self, seconds: float) -> None:
         """Say that no more comes, and let the peer read what did: unread bytes would undo it."""
@@ -125,11 +124,12 @@ async def accept(loop: Loop, listener: socket, serve: Callable[[Stream], Job]) -
         except BlockingIOError:
             await Wait((listener.fileno(), READ))
         except OSError as exc:
-            if exc.errno in _CROWDED:
-                note(f"cannot accept a connection: {exc.strerror}")
-                await Wait(deadline=monotonic() + 0.1)
+            # Descriptors or memory have run out: only time can help.
+            note(f"cannot accept a connection: {exc.strerror}")
+            await Wait(deadline=monotonic() + 0.1)
         else:
             loop.start(_serve(Stream(socket(fileno=descriptor)), serve))
+            await pause()
 
 
 def _accept(listener: socket) -> int:
