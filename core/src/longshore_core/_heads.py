@@ -24,6 +24,7 @@ HeadT = TypeVar("HeadT", bound="Headers")
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _TARGET: Final = re.compile(rb"[\x21-\x7e]+")
+_NAMES: Final = re.compile(rb"\r\n([^:\r]+):")
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -44,21 +45,30 @@ class Headers:
     empty line at the end.
     """
 
-    __slots__ = ("_added", "_lowered", "_raw", "_removed")
+    __slots__ = ("_added", "_lowered", "_names", "_raw", "_removed")
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
-        self._lowered: bytes | None = None
+        self._lowered = b""
+        self._names: frozenset[bytes] | None = None
         self._removed: frozenset[bytes] = frozenset()
         self._added: tuple[Field, ...] = ()
 
     def get(self, name: bytes) -> bytes | None:
         """The first value under `name`, without white space around it; `None`: there is none."""
-        return next(self._values(name), None)
+        values = self.get_all(name)
+        return values[0] if values else None
 
     def get_all(self, name: bytes) -> tuple[bytes, ...]:
         """All values under `name`, in order."""
-        return tuple(self._values(name))
+        name, raw = name.lower(), self._raw
+        values = tuple[bytes, ...]()
+        if name not in self._removed and name in self._present():
+            skip = len(name) + 3
+            values = tuple(raw[at + skip : end].strip(b" \t") for at, end in self._spans(name))
+        if self._added:
+            values += tuple(value for key, value in self._added if key.lower() == name)
+        return values
 
     def items(self) -> Iterator[Field]:
         """All fields in order: names in the case in which they came, values stripped."""
@@ -90,12 +100,15 @@ class Headers:
 
     def serialise(self) -> bytes:
         """The bytes to send: start line, fields, the empty line."""
-        cuts = [cut for name in self._removed for cut in self._spans(name)]
+        cuts = list[tuple[int, int]]()
+        if self._removed:
+            for name in self._removed & self._present():
+                cuts += self._spans(name)
         if not cuts and not self._added:
             return self._raw
         cuts.sort()
         parts, kept = list[bytes](), 0
-        for start, _, end in cuts:
+        for start, end in cuts:
             parts.append(self._raw[kept:start])
             kept = end
         parts.append(self._raw[kept:-4])
@@ -107,30 +120,27 @@ class Headers:
     def _copy(self: HeadT) -> HeadT:
         # Past the constructors, which build or check: these bytes have been through one.
         other = type(self).__new__(type(self))
-        other._raw, other._lowered = self._raw, self._lowered
+        other._raw, other._lowered, other._names = self._raw, self._lowered, self._names
         other._removed, other._added = self._removed, self._added
         return other
 
-    def _values(self, name: bytes) -> Iterator[bytes]:
-        name = name.lower()
-        if name not in self._removed:
-            for _, start, end in self._spans(name):
-                yield self._raw[start:end].strip(b" \t")
-        for key, value in self._added:
-            if key.lower() == name:
-                yield value
-
-    def _spans(self, name: bytes) -> Iterator[tuple[int, int, int]]:
-        """Where the raw fields of `name` are: the line break before, the value, its end."""
-        if self._lowered is None:
+    def _present(self) -> frozenset[bytes]:
+        """The names that the raw fields have: most questions are about one that is not there."""
+        names = self._names
+        if names is None:
             self._lowered = self._raw.lower()
-        lowered, needle = self._lowered, b"\r\n" + name + b":"
+            names = self._names = frozenset(_NAMES.findall(self._lowered))
+        return names
+
+    def _spans(self, name: bytes) -> list[tuple[int, int]]:
+        """Where the raw fields of a name are: from the line break before each to that after."""
+        lowered, needle, spans = self._lowered, b"\r\n" + name + b":", list[tuple[int, int]]()
         start = lowered.find(needle)
         while start >= 0:
-            value = start + len(needle)
-            end = lowered.index(b"\r\n", value)
-            yield start, value, end
+            end = lowered.index(b"\r\n", start + 2)
+            spans.append((start, end))
             start = lowered.find(needle, end)
+        return spans
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self.serialise() == other.serialise()
@@ -185,7 +195,7 @@ class RequestHead(Headers):
         edited = self._copy()
         start = self._raw.index(b" ") + 1
         edited._raw = self._raw[:start] + target + self._raw[self._raw.index(b" ", start) :]
-        edited._lowered = None
+        edited._names = None
         return edited
 
     def __repr__(self) -> str:

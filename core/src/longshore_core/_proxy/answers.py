@@ -63,7 +63,7 @@ MISSING_SANDBOX_ID: Final = Refusal(
 CONTRADICTING_IDS: Final = Refusal(
     status=400,
     code="BAD_REQUEST",
-    message="The headers that name the sandbox contradict each other, or are not ASCII",
+    message="The headers that name the sandbox contradict each other, or name none",
 )
 INVALID_SANDBOX_PORT: Final = Refusal(
     status=400,

@@ -15,7 +15,7 @@ from longshore_core._errors import LongshoreError, RequestError
 from longshore_core._heads import Headers, RequestHead, ResponseHead
 from longshore_core._proxy.grammar import FIELD, bad_request, bad_response
 
-_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+_SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _SIZE_LIMIT: Final = 4096
 _TRAILER_LIMIT: Final = 65536
 _LENGTH_DIGITS: Final = 18

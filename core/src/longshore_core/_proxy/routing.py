@@ -39,6 +39,7 @@ TOKEN_HEADER: Final = b"Longshore-Sandbox-Token"
 _ID_HEADERS: Final = (b"tensorlake-sandbox-id", b"x-tensorlake-sandbox-id")
 _PORT_HEADERS: Final = (b"tensorlake-sandbox-port", b"x-tensorlake-sandbox-port")
 _OURS: Final = (*_ID_HEADERS, *_PORT_HEADERS, TOKEN_HEADER.lower())
+_ID_LIMIT: Final = 256
 _PORT_LABEL: Final = re.compile(r"([0-9]{1,5})-(.+)")
 _ABSOLUTE: Final = re.compile(rb"[hH][tT][tT][pP]://([^/?#@]+)([/?].*)?")
 
@@ -115,7 +116,7 @@ def _target(
     label = _label(head, domains)
     if not names and label is None:
         return MISSING_SANDBOX_ID
-    if len(names) > 1 or not all(name.isascii() for name in names):
+    if len(names) > 1 or not all(name.isascii() and len(name) <= _ID_LIMIT for name in names):
         return CONTRADICTING_IDS
     if len(ports) > 1:
         return INVALID_SANDBOX_PORT

@@ -77,7 +77,7 @@ class Context:
             sandbox_id=forward.sandbox_id,
             port=forward.port,
             method=forward.head.method.decode(),
-            path=forward.head.path.decode(),
+            path=forward.head.path[:1024].decode(),
             container_addr=forward.address,
             request_id=request_id,
         )

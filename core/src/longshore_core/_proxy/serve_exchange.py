@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 SWITCHING: Final = 101
 CLIENT_GONE: Final = 499
 _ADMIT_SECONDS: Final = 10
+_SHOWN: Final = 1024
+"""As much of a path as is worth a place in the log."""
 _REPLAYABLE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"})
 
 
@@ -363,7 +365,7 @@ class Exchange:
             sandbox_id=target.sandbox_id if target is not None else None,
             port=target.port if target is not None else None,
             method=self._head.method.decode(),
-            path=self._head.path.decode(),
+            path=self._head.path[:_SHOWN].decode(),
             status=self._status,
             duration_seconds=self._context.now() - self._started,
             error=error,
