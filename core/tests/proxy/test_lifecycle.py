@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -307,3 +309,12 @@ async def test_a_deep_state_directory_is_no_obstacle(tmp_path: Path) -> None:
     async with running(tmp_path / "short") as dock:
         settings = ProxySettings(state_dir=deep)
         assert settings.state_dir.stat().st_ino == dock.state_dir.stat().st_ino
+
+
+def test_the_proxys_process_is_light() -> None:
+    code = "import sys, longshore_core._proxy.serve; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True
+    )
+    heavy = {"grpc", "google", "pydantic", "stevedore", "ruamel", "psutil", "sqlalchemy"}
+    assert heavy.isdisjoint(name.partition(".")[0] for name in loaded.stdout.split())
