@@ -229,7 +229,10 @@ def _seams() -> Iterator[type]:
 
 def _protocol(thing: type) -> str:
     """A seam: its contract, its methods and fields with theirs."""
-    members = [f"### `{thing.__name__}`\n\n{_paragraph(thing)}\n"]
+    members = [
+        f"### `{thing.__name__}`\n",
+        *([f"{_paragraph(thing)}\n"] if _own_doc(thing) else []),
+    ]
     for name, member in vars(thing).items():
         if inspect.isfunction(member) and not name.startswith("_") and inspect.getdoc(member):
             prefix = "await " if inspect.iscoroutinefunction(member) else ""
@@ -296,7 +299,7 @@ def main(words: list[str]) -> int:
     """Write the pages, or, with `--check`, name those that are out of date."""
     stale = 0
     for name, generate in PAGES.items():
-        file, text = DOCS / name, re.sub(r"\n{3,}", "\n\n", generate()).rstrip() + "\n"
+        file, text = DOCS / name, generate().rstrip() + "\n"
         if file.exists() and file.read_text(encoding="utf-8") == text:
             continue
         if "--check" in words:
