@@ -72,16 +72,13 @@ def test_every_distribution_is_installed_by_make() -> None:
 
 
 def test_no_file_knows_a_path_of_somebodys_machine() -> None:
-    places = [
-        re.escape(f"{place}/")
-        for place in (ROOT, Path.home())
-        if place.parts[2:] or place == Path("/root")
-    ]
-    pattern = re.compile("|".join([r"/work/(?:main|shared)\b", *places]))
+    # A short one, as of a container that has the checkout in /app, would be found everywhere.
+    places = [f"{place}/" for place in (ROOT, Path.home()) if place.parts[2:]]
     found = [
-        f"{file.relative_to(ROOT)}: {match[0]}"
+        f"{file.relative_to(ROOT)}: {place}"
         for file in tracked()
-        if file != Path(__file__) and (match := pattern.search(text_of(file)))
+        for place in places
+        if place in text_of(file)
     ]
     assert found == []
 
