@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import anyio
 import pytest
@@ -35,6 +36,7 @@ async def test_a_sandbox_lives_from_create_to_delete(server, path):
     await worker.started(container.id)
     running = (await server.http.get(one)).json()
     assert running["status"] == "running"
+    assert not {"pending_reason", "outcome"} & running.keys()
     assert running["container_id"] == created["id"]
     assert running["executor_id"] == "worker-1"
     assert running["sandbox_url"] == "http://127.0.0.1:8095"
@@ -49,6 +51,7 @@ async def test_a_sandbox_lives_from_create_to_delete(server, path):
     ended = (await server.http.get(one)).json()
     assert (ended["status"], ended["outcome"]) == ("terminated", "Success(UserTerminated)")
     assert ended["terminated_at"] >= ended["created_at"]
+    assert not {"pending_reason", "sandbox_url"} & ended.keys()
 
 
 async def test_the_defaults_are_those_of_the_field(server):
@@ -315,3 +318,22 @@ async def test_storage_of_a_namespace_needs_a_region(server):
     assert response.status_code == 200
     (only,) = (await server.http.get("/namespaces")).json()["namespaces"]
     assert only["blob_storage_bucket"] == "b"
+
+
+async def test_waiting_for_what_runs_already_ends_at_once(server):
+    worker = server.worker()
+    await worker.register()
+    headers = {"Idempotency-Key": "k"}
+    await server.http.post(FLAT, json={}, headers=headers)
+    (container,) = await worker.added()
+    await worker.started(container.id)
+    response = await server.http.post(FLAT, json={"wait": True}, headers=headers)
+    assert response.json()["status"] == "running"
+
+
+async def test_an_answer_does_not_wait_for_the_callers_acknowledgement(server):
+    started = time.monotonic()
+    for _ in range(20):
+        await server.create()
+    # Held back by Nagle's algorithm, each would take 40 ms.
+    assert time.monotonic() - started < 20 * 0.04

@@ -6,10 +6,24 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from longshore_core import ConfigError
-from longshore_server.store import migrate, schema
+from longshore_server.changes import Changes
+from longshore_server.model import (
+    ContainerDetail,
+    Gpu,
+    NamespaceRecord,
+    NetworkRules,
+    PendingReason,
+    Resources,
+    SandboxRecord,
+    SandboxSpec,
+    SandboxStatus,
+)
+from longshore_server.store import migrate, rows, schema
 from longshore_server.store.database import FILE, open_database, place, revision
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
 
 
 def described(engine):
@@ -97,3 +111,57 @@ def test_starting_on_a_current_store_does_not_import_alembic(tmp_path):
         "sys.exit('alembic' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+details = st.builds(
+    ContainerDetail,
+    image_applied=st.none() | st.booleans(),
+    error_message=st.none() | st.text(),
+    exit_code=st.none() | st.integers(-1, 255),
+)
+specs = st.builds(
+    SandboxSpec,
+    image=st.text(),
+    resources=st.builds(
+        Resources,
+        cpu_millis=st.integers(0, 2**40),
+        gpu=st.none() | st.builds(Gpu, model=st.text(), count=st.integers(0, 9)),
+    ),
+    timeout_secs=st.integers(0, 2**53),
+    entrypoint=st.lists(st.text(), max_size=3).map(tuple),
+    network=st.none() | st.builds(NetworkRules, allow_out=st.lists(st.text()).map(tuple)),
+    exposed_ports=st.none() | st.lists(st.integers(1, 65535), max_size=2).map(tuple),
+)
+records = st.builds(
+    SandboxRecord,
+    id=st.text(min_size=1),
+    namespace=st.just("n"),
+    application=st.none() | st.text(),
+    created_at_ms=st.integers(0, 2**53),
+    spec=specs,
+    status=st.sampled_from(SandboxStatus),
+    pending_reason=st.none() | st.sampled_from(PendingReason),
+    outcome=st.none() | st.text(),
+    executor_id=st.none() | st.text(),
+    container_id=st.none() | st.text(),
+    detail=details,
+    terminated_at_ms=st.none() | st.integers(0, 2**53),
+)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    opened = open_database(str(tmp_path_factory.mktemp("store")))
+    yield opened
+    opened.close()
+
+
+@given(record=records)
+def test_a_sandbox_is_read_as_it_was_written(database, record):
+    namespace = NamespaceRecord(name="n", created_at_ms=1)
+    with database.write.begin() as connection:
+        changes = Changes(namespaces=[namespace], sandboxes={record.id: record})
+        rows.write(connection, changes)
+        query = select(schema.sandboxes.c.document).where(schema.sandboxes.c.id == record.id)
+        assert rows.sandbox_of(connection.execute(query).one()) == record
+        connection.rollback()

@@ -19,7 +19,13 @@ from longshore_core import KernelBug, RequestError
 
 from longshore_server.changes import ApplicationRecord, Changes
 from longshore_server.index import Index, Slot
-from longshore_server.model import Heartbeat, IdempotencyKey, NamespaceRecord, SandboxRecord
+from longshore_server.model import (
+    Heartbeat,
+    IdempotencyKey,
+    NamespaceRecord,
+    SandboxRecord,
+    SandboxStatus,
+)
 from longshore_server.outbox import Outbox
 from longshore_server.scheduler import Scheduler, World
 from longshore_server.store.database import Database
@@ -169,7 +175,7 @@ class ControlPlane:
         """
         with self._watched(record.id) as watch:
             latest = await self.settled(record.id) or record
-            while latest.pending_reason is not None:
+            while latest.status is SandboxStatus.PENDING:
                 self.refuse_when_unable()
                 changed = watch.changed
                 if watch.latest is None:

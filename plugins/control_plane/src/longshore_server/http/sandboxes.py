@@ -129,7 +129,7 @@ async def _running(
     result: SandboxRecord | RequestError | None = None
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_leave_with_caller, request, tasks.cancel_scope)
-        with anyio.move_on_after(seconds):
+        with anyio.move_on_after(seconds) as patience:
             try:
                 result = await api.plane.wait_past_pending(record)
             except RequestError as exc:
@@ -137,6 +137,8 @@ async def _running(
         tasks.cancel_scope.cancel()
     if isinstance(result, RequestError):
         raise result
+    if result is None and not patience.cancelled_caught:
+        return record  # The caller has left, and hears nothing of it.
     if result is None:
         raise SandboxError(
             "TIMEOUT",

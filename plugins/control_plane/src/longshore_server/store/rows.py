@@ -179,4 +179,4 @@ def _sandbox(record: SandboxRecord) -> dict[str, object]:
 
 
 def _text(adapter: TypeAdapter[Any], record: object) -> str:
-    return adapter.dump_json(record, exclude_none=True).decode()
+    return adapter.dump_json(record).decode()

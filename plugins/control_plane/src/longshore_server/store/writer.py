@@ -7,7 +7,7 @@ is durable, in the same order, whether or not anybody still waits for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -106,5 +106,18 @@ class Writer:
 
     def _write(self, batch: Sequence[Changes]) -> None:
         with self._engine.begin() as connection:
-            for changes in batch:
+            for changes in _joined(batch):
                 rows.write(connection, changes)
+
+
+def _joined(batch: Sequence[Changes]) -> Iterator[Changes]:
+    """The same turns in the same order, neighbours that only add put together."""
+    together = Changes()
+    for changes in batch:
+        if changes.is_plain:
+            together.absorb(changes)
+            continue
+        yield together
+        yield changes
+        together = Changes()
+    yield together
