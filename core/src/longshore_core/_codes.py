@@ -95,6 +95,12 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
             504, True, "The sandbox did not take the request's body in time."
         ),
         "PROXY_ERROR": ErrorCode(502, True, "The request could not be passed on to the sandbox."),
+        "ROUTES_UNKNOWN": ErrorCode(
+            503, True, "The proxy has not heard from its worker yet. Try again in a moment."
+        ),
+        "REQUEST_TIMEOUT": ErrorCode(408, True, "The request did not arrive in time."),
+        "NOT_IMPLEMENTED": ErrorCode(501, False, "The request asks for what is not offered."),
+        "HTTP_VERSION_NOT_SUPPORTED": ErrorCode(505, False, "Speak HTTP/1.1."),
         # the daemon
         "UNAUTHENTICATED": ErrorCode(
             401, False, "The sandbox's token is missing or wrong. Come through the proxy."

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 from longshore_core._errors import ConfigError
-from longshore_core._proxy.serve import ProxySettings, Timeouts, serve_proxy
+from longshore_core._proxy.serve import ProxySettings, Timeouts, _listen, serve_proxy
 from quayside import Dock, Peer, get, respond, running
 
 
@@ -318,3 +318,17 @@ def test_the_proxys_process_is_light() -> None:
     )
     heavy = {"grpc", "google", "pydantic", "stevedore", "ruamel", "psutil", "sqlalchemy"}
     assert heavy.isdisjoint(name.partition(".")[0] for name in loaded.stdout.split())
+
+
+async def test_connections_are_accepted_without_nagles_delay(tmp_path: Path) -> None:
+    sockets = await _listen(ProxySettings(state_dir=tmp_path, listen_addr="127.0.0.1", port=0))
+    try:
+        (listening,) = sockets
+        with socket.create_connection(listening.getsockname()):
+            await anyio.wait_readable(listening)
+            accepted, _ = listening.accept()
+            with accepted:
+                assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+    finally:
+        for sock in sockets:
+            sock.close()
