@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from glob import glob
 from pathlib import Path
 
 import anyio
@@ -142,10 +143,11 @@ class Traces:
     def files(self) -> set[str]:
         return {str(path.relative_to(self._state_dir)) for path in self._state_dir.rglob("*")}
 
-    def groups(self, container: str) -> set[Path]:
+    def groups(self, container: str) -> set[str]:
         """Of a container of the usual owner."""
         mark = hashlib.sha256(f"{OWNER}\0{self._state_dir}".encode()).hexdigest()[:16]
-        return set(Path("/sys/fs/cgroup").glob(f"**/longshore-{mark}/container-{container}"))
+        pattern = f"/sys/fs/cgroup/**/longshore-{mark}/container-{container}"
+        return set(glob(pattern, recursive=True))
 
     def descriptors(self) -> set[str]:
         return {f"{name}:{_link(name)}" for name in os.listdir("/proc/self/fd")}

@@ -61,6 +61,12 @@ def test_a_private_variable_is_inherited_when_it_is_named_in_full() -> None:
     assert inherited == {"GITHUB_TOKEN": "github_token", "PATH": "/bin"}
 
 
+def test_a_guest_learns_what_the_variables_were_that_it_has_emptied() -> None:
+    given = {"LONGSHORE_BLANKED": "LANG LD_PRELOAD", "LANG": "", "LD_PRELOAD": "", "PATH": "/bin"}
+    restored = {"LONGSHORE_RESTORE_LANG": "lang"}
+    assert environment(Config(inherit_env=("LANG",)), given) == {**given, **restored}
+
+
 def test_there_is_a_path_even_when_the_worker_has_none() -> None:
     inherited = environment(Config(inherit_env=()), {})
     assert inherited == {"PATH": f"{os.defpath}:{os.path.dirname(sys.executable)}"}

@@ -85,7 +85,7 @@ async def test_a_limit_of_cores_is_put_in_force(runtime: Runtime, shell, traces)
     values = {
         path.read_text().strip()
         for name in ("cpu.max", "cpu.cfs_quota_us")
-        for path in (group / name for group in groups)
+        for path in (Path(group, name) for group in groups)
         if path.exists()
     }
     assert values & {"25000", "25000 100000"}

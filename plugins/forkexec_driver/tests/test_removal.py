@@ -6,9 +6,11 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
+import longshore_forkexec.driver
 import pytest
 from longshore_core import BackendError, ContainerId, ContainerSpec, Exit, Handle, Phase
 from longshore_core.abc import Driver
@@ -52,7 +54,7 @@ async def test_closing_the_driver_leaves_no_group(open_driver, shell, traces) ->
     async with open_driver() as runtime:
         handle = await runtime.driver.create(shell("c", FOREVER))
         await runtime.driver.start(handle)
-        own = {group.parent for group in traces.groups("c")}
+        own = {Path(group).parent for group in traces.groups("c")}
         await runtime.driver.remove(handle)
     assert [group for group in own if group.exists()] == []
 
@@ -303,3 +305,38 @@ async def test_what_was_half_made_or_half_deleted_is_swept_when_the_driver_opens
         (state_dir / name / "work").mkdir(parents=True)
     async with open_driver():
         assert traces.files() == set()
+
+
+# A process outlives SIGKILL.
+
+
+@pytest.fixture
+def freezer(tmp_path: Path) -> Iterator[Path]:
+    """A group whose processes do not even die, until they are thawed."""
+    group = Path(f"/sys/fs/cgroup/freezer/longshore-test-{os.getpid()}")
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("no freezer of version 1 here")
+    yield group
+    (group / "freezer.state").write_text("THAWED")
+    group.rmdir()
+
+
+async def test_removal_names_what_it_cannot_end_and_may_be_tried_again(
+    driver, shell, state_dir, freezer: Path, traces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(longshore_forkexec.driver, "_END_SECONDS", 2)
+    handle = await driver.create(shell("c", FOREVER))
+    await driver.start(handle)
+    main = Directory(state_dir / "c").life().main
+    (freezer / "cgroup.procs").write_text(str(main.pid))
+    (freezer / "freezer.state").write_text("FROZEN")
+    message = f"processes {main.pid} of container c outlive SIGKILL"
+    with pytest.raises(BackendError, match=message) as caught:
+        await driver.remove(handle)
+    assert caught.value.retryable
+    assert [each.id for each in await driver.survey()] == ["c"]
+    (freezer / "freezer.state").write_text("THAWED")
+    await driver.remove(handle)
+    traces.assert_none("c")

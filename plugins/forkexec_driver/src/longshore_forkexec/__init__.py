@@ -7,12 +7,13 @@ plug opens a `Runtime`, and the runtime holds the driver.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import anyio
 import anyio.to_thread
-from longshore_core import Facts, Host, NetworkMode, Plug, hookimpl
+from longshore_core import BackendError, Facts, Host, NetworkMode, Plug, hookimpl
 from longshore_core.abc import Runtime
 
 from longshore_forkexec.cgroups import Cgroups, open_cgroups
@@ -43,6 +44,10 @@ async def open_fork_exec(config: Config, host: Host) -> AsyncGenerator[Runtime, 
 
 
 def _prepare(config: Config, host: Host) -> Cgroups:
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except (AttributeError, OSError) as exc:
+        raise BackendError("fork_exec needs Linux 5.4 or later") from exc
     Directories(host.state_dir, host.owner).sweep()
     if config.cgroup == "off":
         return Cgroups([])

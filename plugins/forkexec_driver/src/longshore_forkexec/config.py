@@ -73,7 +73,10 @@ def environment(config: Config, given: Mapping[str, str]) -> dict[str, str]:
     }
     # Last on the path: a host that has a `python` of its own keeps it, and one without has ours.
     path = f"{inherited.get('PATH', os.defpath)}:{os.path.dirname(sys.executable)}"
-    return {**inherited, "PATH": path, **given}
+    # A guest that empties variables for itself asks what they were, for those whom it starts.
+    blanked = [name for name in given.get("LONGSHORE_BLANKED", "").split() if name in inherited]
+    restored = {f"LONGSHORE_RESTORE_{name}": inherited[name] for name in blanked}
+    return {**inherited, "PATH": path, **restored, **given}
 
 
 def _is_inherited(name: str, patterns: tuple[str, ...]) -> bool:

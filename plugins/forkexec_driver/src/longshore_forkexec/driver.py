@@ -50,6 +50,7 @@ SOCKETS: Final = "LONGSHORE_SOCKETS"
 
 _START_SECONDS: Final = 30
 _END_SECONDS: Final = 10
+_UNDO_SECONDS: Final = 15
 _ROUND_SECONDS: Final = 0.2
 _GRACE_ROUNDS: Final = 5
 """How often a shim is waited for, before it is killed too."""
@@ -161,7 +162,7 @@ class ForkExecDriver(Driver):
             if report != READY:
                 raise refusal(spec.id, report or directory.complaint())
         except BaseException:
-            with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(_UNDO_SECONDS, shield=True):
                 if spawned is not None:
                     send(spawned.shim, SIGKILL)
                     await self._endings.wait(spawned.shim)

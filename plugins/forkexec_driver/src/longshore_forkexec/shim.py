@@ -62,6 +62,9 @@ def main() -> None:
     answer(READY)
     detach()
     try:
+        # Now, since the worker need not wait for it: should the power fail before, PID 1 fails too.
+        sync(LIFE)
+        sync(".")
         status = wait_for(pid)
         oom = status != 0 and oom_kills(order["cgroups"]) > 0
         record(EXIT, ending(os.waitstatus_to_exitcode(status), oom), durable=True)
@@ -264,22 +267,28 @@ def stat_fields(pid: int) -> list[str]:
 
 def record(name: str, text: str, *, durable: bool = False) -> None:
     """Put a file in place whole, or not at all."""
-    write(f"{name}.new", text, durable=durable)
-    os.replace(f"{name}.new", name)
+    draft = f"{name}.new"
+    write(draft, text)
     if durable:
-        directory = os.open(".", os.O_RDONLY)
-        os.fsync(directory)
-        os.close(directory)
+        sync(draft)
+    os.replace(draft, name)
+    if durable:
+        sync(".")
 
 
-def write(
-    path: str, text: str, *, flags: int = os.O_WRONLY | os.O_CREAT, durable: bool = False
-) -> None:
+def write(path: str, text: str, flags: int = os.O_WRONLY | os.O_CREAT) -> None:
     descriptor = os.open(path, flags, 0o600)
     try:
         os.write(descriptor, text.encode())
-        if durable:
-            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync(path: str) -> None:
+    """Bring a file, or the names in a directory, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
