@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from longshore_core import ContainerId, ContainerSpec, Facts
+from longshore_core.abc import Guest
 
 Daemon = Any
 
@@ -185,11 +187,18 @@ class TestStop:
         answer = daemon.http.post("processes", json={"command": "true"})
         assert (answer.status_code, answer.json()["code"]) == (503, "STOPPING")
 
-    def test_it_leaves_no_files(self, launch: Callable[..., Daemon], tmp_path: Path) -> None:
-        daemon = launch(TMPDIR=str(tmp_path))
+    @pytest.mark.parametrize("mounts", [True, False])
+    def test_it_leaves_no_files(
+        self, guest: Guest, start: Callable[..., Daemon], tmp_path: Path, mounts: bool
+    ) -> None:
+        asked = ContainerSpec(id=ContainerId("c"), argv=(), env={"TMPDIR": str(tmp_path)})
+        argv = guest.launch(asked, Facts(mounts=False)).argv
+        daemon = start(argv, guest.launch(asked, Facts(mounts=mounts)).env)
         daemon.ask("go", token="the-token")
-        daemon.run("echo", "x")
-        assert len(list(tmp_path.iterdir())) == 1
+        daemon.run("/bin/echo", "x")
+        kept = tmp_path if mounts else daemon.sockets
+        assert [path.name for path in kept.glob("longshore-*/*")] != []
         daemon.ask("stop")
         daemon.process.wait(10)
         assert list(tmp_path.iterdir()) == []
+        assert list(daemon.sockets.glob("longshore-*")) == []

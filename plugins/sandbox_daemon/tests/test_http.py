@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote_from_bytes, quote_plus
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from longshore_daemon.inside.http import (
     BadRequest,
@@ -28,6 +28,7 @@ def attempt(parse: Callable[..., Any], *args: Any) -> Any:
         return exc
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 @example(b"GET / HTTP/1.1\r\nContent-Length: \xb2")
 @example(b"GET http://x HTTP/1.1")
@@ -39,6 +40,7 @@ def test_any_bytes_are_a_head_or_a_bad_request(raw: bytes) -> None:
         assert head.path.startswith("/")
 
 
+@settings(deadline=None)
 @given(
     method=TOKEN,
     path=PATH,
@@ -56,6 +58,7 @@ def test_a_head_is_read_as_it_was_written(
     assert (head.keep_alive, head.length) == (True, 0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=8), st.binary(max_size=20), st.data())
 def test_chunks_are_taken_apart_however_they_arrive(
     pieces: list[bytes], after: bytes, data: st.DataObject
@@ -75,6 +78,7 @@ def test_chunks_are_taken_apart_however_they_arrive(
     assert rest == after
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=100))
 def test_any_bytes_are_chunks_or_a_bad_request(raw: bytes) -> None:
     body = attempt(Chunked().feed, raw)
@@ -101,17 +105,20 @@ def test_malformed_chunks_are_refused(raw: bytes) -> None:
         Chunked().feed(raw)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_percent_encoding_is_undone_for_any_bytes(raw: bytes) -> None:
     assert unquote(quote_from_bytes(raw)).encode("utf-8", "surrogateescape") == raw
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(min_size=1, max_size=9), st.text(max_size=9), max_size=5))
 def test_a_query_is_read_as_it_was_written(parameters: dict[str, str]) -> None:
     query = "&".join(f"{quote_plus(k)}={quote_plus(v)}" for k, v in parameters.items())
     assert parse_query(query) == parameters
 
 
+@settings(deadline=None)
 @given(st.text("ab%20+&=", max_size=30))
 def test_queries_are_read_as_everybody_reads_them(query: str) -> None:
     expected: dict[str, str] = {}
@@ -121,6 +128,7 @@ def test_queries_are_read_as_everybody_reads_them(query: str) -> None:
     assert parse_query(query) == expected
 
 
+@settings(deadline=None)
 @given(st.text("bytes=-,0123456789 x²", max_size=20), st.integers(0, 50))
 @example("bytes=-5", 0)
 def test_a_range_lies_within_the_file(header: str, size: int) -> None:

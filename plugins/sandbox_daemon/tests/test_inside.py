@@ -10,7 +10,7 @@ from typing import Any
 
 import longshore_daemon.inside
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from longshore_daemon.imports import discover
 from longshore_daemon.inside import environment
@@ -26,12 +26,14 @@ VALUES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(VALUES)
 def test_json_survives_the_round_trip(value: Any) -> None:
     assert loads(dumps(value)) == value
     assert json.loads(dumps(value)) == value
 
 
+@settings(deadline=None)
 @given(st.text('[]{}",:0123456789.eE+-truefalsnN \n\\u', max_size=20))
 def test_json_is_what_json_is(text: str) -> None:
     try:
@@ -43,6 +45,7 @@ def test_json_is_what_json_is(text: str) -> None:
         assert loads(text.encode()) == expected
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80), st.integers(1, 10))
 def test_text_is_the_same_in_pieces(text: bytes, size: int) -> None:
     pieces = [text[start : start + size] for start in range(0, len(text), size)]
@@ -56,6 +59,7 @@ CHUNKS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(CHUNKS)
 def test_lines_are_the_same_however_their_bytes_arrive(
     tmp_path_factory: pytest.TempPathFactory, chunks: list[tuple[int, str]]

@@ -17,6 +17,8 @@ TARGET: Final = "/.longshore/runtime"
 """Where containers see the runtime."""
 _RESTORE: Final = "LONGSHORE_RESTORE_"
 _BLANKED: Final = "LONGSHORE_BLANKED"
+_BESIDE_SOCKETS: Final = {"LONGSHORE_OUTPUT": "beside-sockets"}
+"""Where the container sees the host's files, its /tmp outlives it; the sockets' place does not."""
 _BLANK: Final = dict.fromkeys(
     (
         *("LD_PRELOAD", "LD_AUDIT", "LD_LIBRARY_PATH", "LD_ORIGIN_PATH"),
@@ -61,7 +63,7 @@ class SandboxDaemon(Guest):
         source = str(self._runtime.path)
         tree = Tree(source=source, target=TARGET, digest=self._runtime.digest)
         restored = {_RESTORE + name: spec.env[name] for name in _BLANK if name in spec.env}
-        blanked = {_BLANKED: " ".join(_BLANK)}
+        blanked = {_BLANKED: " ".join(_BLANK)} | ({} if facts.mounts else _BESIDE_SOCKETS)
         return replace(
             spec,
             argv=self._runtime.argv(TARGET if facts.mounts else source),

@@ -7,7 +7,7 @@ import sys
 from _socket import socket
 
 from longshore_daemon.inside.control import Control
-from longshore_daemon.inside.environment import SOCKETS, for_users
+from longshore_daemon.inside.environment import SOCKETS, for_output, for_users
 from longshore_daemon.inside.journal import note
 from longshore_daemon.inside.jsontext import stand_in_for_json
 from longshore_daemon.inside.loop import READ, Loop, Wait
@@ -25,12 +25,11 @@ def main() -> None:
     """Run as PID 1, or as whatever process the driver has made of it."""
     _tidy_descriptors()
     stand_in_for_json()
-    sockets = os.environ.get(SOCKETS, "")
     try:
-        http, control = _listen(sockets)
+        http, control = _listen(os.environ.get(SOCKETS, ""))
         signals = open_signals(SIGCHLD, SIGTERM, SIGINT)
         loop = Loop()
-        processes = Processes(loop, for_users(os.environ), os.path.abspath(sockets))
+        processes = Processes(loop, for_users(os.environ), for_output(os.environ))
     except OSError as exc:
         note(f"cannot start: {exc}")
         sys.exit(1)

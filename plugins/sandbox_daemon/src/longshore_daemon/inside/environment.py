@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 RESTORE = "LONGSHORE_RESTORE_"
 BLANKED = "LONGSHORE_BLANKED"
 SOCKETS = "LONGSHORE_SOCKETS"
+OUTPUT = "LONGSHORE_OUTPUT"
+_OURS = (BLANKED, SOCKETS, OUTPUT)
+_TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -24,7 +27,7 @@ def for_users(environ: Mapping[str, str]) -> dict[str, str]:
     env = {
         name: value
         for name, value in environ.items()
-        if name not in blanked and name not in (BLANKED, SOCKETS) and not name.startswith(RESTORE)
+        if name not in blanked and name not in _OURS and not name.startswith(RESTORE)
     }
     for name, value in environ.items():
         if name.startswith(RESTORE):
@@ -32,6 +35,14 @@ def for_users(environ: Mapping[str, str]) -> dict[str, str]:
     env.setdefault("PATH", DEFAULT_PATH)
     env.setdefault("HOME", home(os.getuid()))
     return env
+
+
+def for_output(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Directories where output may be kept, the best first: it should end with the container."""
+    sockets = os.path.abspath(environ.get(SOCKETS, ""))
+    if environ.get(OUTPUT) == "beside-sockets":
+        return (sockets,)
+    return (environ.get("TMPDIR", ""), *_TEMPORARY, sockets)
 
 
 def home(uid: int, passwd: str = "/etc/passwd") -> str:

@@ -29,20 +29,20 @@ _DRAIN_LIMIT = 1 << 20
 """No pipe holds more: what a process wrote before its end has been read after so much."""
 _POLL_SECONDS = 0.02
 _KILL_SECONDS = 2.0
-_DIRECTORIES = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 _CLD_EXITED = 1
 
 
 class Processes:
-    """The table of them. They inherit `env`; `spare` is where their output goes at worst."""
+    """The table of them. They inherit `env`; their output is kept in the first that can be
+    written to of `directories`. Raises OSError when none can."""
 
-    def __init__(self, loop: Loop, env: Mapping[str, str], spare: str) -> None:
+    def __init__(self, loop: Loop, env: Mapping[str, str], directories: tuple[str, ...]) -> None:
         self.env = dict(env)
         self.stopping = False
         self._loop = loop
         self._table: dict[int, Process] = {}
         self._serial = 0
-        self._logs = _make_directory((env.get("TMPDIR", ""), *_DIRECTORIES, spare))
+        self._logs = _make_directory(directories)
         self._null = _open_null()
 
     def all(self) -> list[Process]:
