@@ -127,9 +127,10 @@ async def _running(
 ) -> SandboxRecord:
     """The sandbox once it runs, for as long as the caller is there to hear of it."""
     result: SandboxRecord | RequestError | None = None
+    patience = anyio.move_on_after(seconds)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_leave_with_caller, request, tasks.cancel_scope)
-        with anyio.move_on_after(seconds) as patience:
+        with patience:
             try:
                 result = await api.plane.wait_past_pending(record)
             except RequestError as exc:
