@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import httpx
 
@@ -71,13 +72,14 @@ class System:
     monitoring_port: int = field(default_factory=free_port)
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     environ: dict[str, str] = field(default_factory=dict)
+    owner: str = field(default_factory=lambda: f"w-{uuid4()}")
 
     def __post_init__(self) -> None:
         self.state_dir = self.directory / "state"
         self.worker_config = self.directory / "worker.yaml"
         self.server_config = self.directory / "server.yaml"
         worker = {
-            "executor_id": "w-" + self.directory.name[-24:],
+            "executor_id": self.owner,
             "server_addr": f"http://127.0.0.1:{self.grpc_port}",
             "state_dir": str(self.state_dir),
             "http_proxy": {
@@ -184,10 +186,6 @@ class System:
             f"== {file.name}\n{file.read_text(errors='replace')[-6000:]}"
             for file in sorted(self.directory.glob("*.log"))
         )
-
-    @property
-    def owner(self) -> str:
-        return "w-" + self.directory.name[-24:]
 
     def close(self) -> None:
         self.api.close()

@@ -32,7 +32,7 @@ class LongshoreError(Exception):
 
 
 class ConfigError(LongshoreError):
-    """The configuration cannot be used. `path` is where in the YAML, dotted; empty for the whole."""
+    """The configuration cannot be used. `path` is where in the YAML, dotted; empty: all of it."""
 
     code = "CONFIG_INVALID"
 

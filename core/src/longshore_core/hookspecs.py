@@ -47,7 +47,7 @@ class LongshoreSpecs:
 
     @hookspec(firstresult=True)
     def longshore_middleware(self) -> Plug[Any, Layer] | None:
-        """Offer a proxy middleware. Group `longshore.middlewares`; config `http_proxy.middlewares`."""
+        """Offer a middleware. Group `longshore.middlewares`; config `http_proxy.middlewares`."""
 
     @hookspec(firstresult=True)
     def longshore_secrets(self) -> Plug[Any, SecretsProvider] | None:

@@ -17,7 +17,7 @@ import os
 import socket
 import stat
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 
 import anyio
 
@@ -102,7 +102,7 @@ async def call(
                 received += data
                 if not data or flags & socket.MSG_CTRUNC or len(received) > _LINE_LIMIT:
                     raise GuestError(f"the guest broke off its answer to {op}", retryable=True)
-        answer = json.loads(received)
+        answer: object = json.loads(received)
         if not isinstance(answer, dict):
             raise GuestError(f"the guest's answer to {op} is not an object")
     except (OSError, ValueError) as exc:
@@ -111,7 +111,7 @@ async def call(
     except BaseException:
         _close(descriptors)
         raise
-    return answer, descriptors
+    return cast("dict[str, JSON]", answer), descriptors
 
 
 async def dial(reach: Reach, port: int) -> socket.socket:

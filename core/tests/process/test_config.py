@@ -111,7 +111,8 @@ def test_variables_are_replaced_and_defaults_used(tmp_path: Path) -> None:
 def test_all_missing_variables_are_listed_at_once(tmp_path: Path) -> None:
     text = "executor_id: ${ONE}\nlabels: {a: '${TWO}', b: '${ONE}'}"
     assert complaint(tmp_path, text) == (
-        "environment variables are not set: ONE (at executor_id), TWO (at labels.a), ONE (at labels.b)"
+        "environment variables are not set:"
+        " ONE (at executor_id), TWO (at labels.a), ONE (at labels.b)"
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from types import TracebackType
 from typing import Final, Protocol
 
 import anyio
@@ -338,6 +339,11 @@ class _Poll:
         self._polls.add(self._scope)
         self._scope.__enter__()
 
-    def __exit__(self, *exc_info: object) -> bool | None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
         self._polls.discard(self._scope)
-        return self._scope.__exit__(*exc_info)  # type: ignore[arg-type]  # passed through as it came
+        return self._scope.__exit__(kind, exc, traceback)

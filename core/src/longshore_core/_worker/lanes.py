@@ -7,7 +7,7 @@ the next effect starts when the cancelled one has let go.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -22,7 +22,13 @@ from longshore_core._worker.mail import Ticket
 Boundary: TypeAlias = Callable[[str], None]
 """Told the name of each point between two durable steps: where a crash test crashes."""
 
-LIMITS: Final = {Create: 16, Start: 8, Release: 32, Halt: 32, Remove: 16}
+LIMITS: Final[Mapping[type[LaneEffect], int]] = {
+    Create: 16,
+    Start: 8,
+    Release: 32,
+    Halt: 32,
+    Remove: 16,
+}
 """How many effects of a class run at once."""
 
 

@@ -101,11 +101,13 @@ def _parse(file: Path) -> dict[str, Any]:
     except UnicodeDecodeError as exc:
         raise ConfigError("", f"{file} is not UTF-8 text: byte {exc.start} cannot be read") from exc
     try:
-        document: object = YAML(typ="safe", pure=True).load(text)
+        yaml: Any = YAML(typ="safe", pure=True)
+        document: object = yaml.load(text)
     except MarkedYAMLError as exc:
-        mark = exc.problem_mark
+        problem: Any = exc
+        mark = problem.problem_mark
         where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
-        raise ConfigError("", f"{where}: {' '.join(str(exc.problem).split())}") from exc
+        raise ConfigError("", f"{where}: {' '.join(str(problem.problem).split())}") from exc
     except YAMLError as exc:
         raise ConfigError("", f"{file}: {exc}") from exc
     if document is None:

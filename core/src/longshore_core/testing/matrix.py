@@ -15,7 +15,8 @@ HEADER: Final = """\
 Printed from `step(container, event, now) -> (container, effects)`; a test fails when it drifts.
 A cell has the state that follows, and the effects that are released once it is on disk. `·` means
 that the event is stale there and ignored by name; `✗` that it cannot come there, and would
-quarantine the container. The sample has a timeout of 600 s that has not passed; *Failed* is a failed removal.
+quarantine the container. The sample has a timeout of 600 s that has not passed; *Failed* is a
+failed removal.
 """
 
 
