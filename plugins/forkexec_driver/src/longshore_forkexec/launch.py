@@ -25,7 +25,7 @@ PASSING: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFI
 """What may be otherwise the next time."""
 
 _LIBRARIES: Final = ("LD_LIBRARY_PATH",)
-_UNCATCHABLE: Final = frozenset({signal.SIGKILL, signal.SIGSTOP})
+_CATCHABLE: Final = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def _spawn(given: int, tell: int, *, log: str, cookie: str) -> int:
         ],
         setsid=True,
         setsigmask=(),
-        setsigdef=signal.valid_signals() - _UNCATCHABLE,
+        setsigdef=_CATCHABLE,
     )
 
 

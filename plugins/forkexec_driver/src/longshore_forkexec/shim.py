@@ -276,7 +276,7 @@ def record(name: str, text: str, *, durable: bool = False) -> None:
         sync(".")
 
 
-def write(path: str, text: str, flags: int = os.O_WRONLY | os.O_CREAT) -> None:
+def write(path: str, text: str, flags: int = os.O_WRONLY | os.O_CREAT | os.O_TRUNC) -> None:
     descriptor = os.open(path, flags, 0o600)
     try:
         os.write(descriptor, text.encode())
