@@ -128,6 +128,7 @@ def test_a_sandbox_that_does_not_run_is_a_503(whole: System) -> None:
     pid = whole.spawn(id_, "sh", "-c", "trap '' TERM; while :; do sleep 1; done")
     assert pid
     whole.delete(id_)
+    until(lambda: whole.daemon(id_, "GET", "/api/v1/health").status_code != 200, "it stops")
     answer = whole.daemon(id_, "GET", "/api/v1/health")
     assert (answer.status_code, answer.json()["code"]) == (503, "SANDBOX_NOT_RUNNING")
     assert answer.json()["error"] == "Sandbox not running (state: stopping)"

@@ -58,7 +58,8 @@ def test_a_port_in_use_is_one_line_and_no_traceback(document, tmp_path, key):
         result = run(document(**{key: address}), tmp_path)
     assert result.returncode == 2
     assert result.stderr == (
-        f"{key}: {address} is already in use; stop the other process or choose another port\n"
+        f"error: {key}: {address} is already in use;"
+        " stop the other process or choose another port\n"
     )
 
 
@@ -81,7 +82,7 @@ def test_a_port_in_use_is_one_line_and_no_traceback(document, tmp_path, key):
 def test_a_wrong_configuration_names_the_key(document, tmp_path, keys, message):
     result = run(document(**keys), tmp_path)
     assert result.returncode == 2
-    assert result.stderr.startswith(message)
+    assert result.stderr.startswith(f"error: {message}")
     assert result.stderr.count("\n") == 1
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 from pathlib import Path
 
 import anyio
 import click
-from longshore_core import ConfigError
+from longshore_core.process.entry import run_application
 
 
 @click.command()
@@ -24,14 +23,7 @@ from longshore_core import ConfigError
 )
 def server(file: Path | None, until_stdin_closes: bool) -> None:
     """Run the control plane: HTTP for callers, gRPC for workers."""
-    complaint = None
-    try:
-        anyio.run(_run, file, until_stdin_closes)
-    except* ConfigError as group:
-        complaint = _first(group)
-    if complaint is not None:
-        click.echo(str(complaint), err=True)
-        sys.exit(2)
+    run_application(_run, file, until_stdin_closes)
 
 
 async def _run(file: Path | None, until_stdin_closes: bool) -> None:
@@ -57,9 +49,3 @@ async def _stop_when_asked(scope: anyio.CancelScope, when_stdin_closes: bool) ->
 
     await wait_stop(when_stdin_closes=when_stdin_closes)
     scope.cancel()
-
-
-def _first(group: BaseExceptionGroup[ConfigError]) -> ConfigError:
-    """One is enough: the operator mends one thing at a time."""
-    inner = group.exceptions[0]
-    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner

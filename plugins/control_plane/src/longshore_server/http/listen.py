@@ -11,6 +11,8 @@ import anyio
 import uvicorn
 from starlette.types import ASGIApp
 
+from longshore_server.http.protocol import Protocol
+
 _GRACE_SECONDS: Final = 1
 
 
@@ -37,7 +39,7 @@ async def open_http(app: ASGIApp, sock: socket.socket) -> AsyncGenerator[None, N
     """
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=Protocol,
         ws="none",
         lifespan="off",
         log_config=None,
