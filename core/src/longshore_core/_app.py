@@ -70,6 +70,8 @@ async def run_worker(
     """
     settings = run.settings
     log.info("Worker starts", version=__version__, config=redact(settings))
+    if idle := _idle_keys(settings):
+        log.warning("These keys have no effect in this version", keys=idle)
     with locked_state_dir(settings.state_dir):
         identity = executor_id(settings.executor_id, settings.state_dir)
         structlog.contextvars.bind_contextvars(executor_id=identity)
@@ -106,6 +108,18 @@ async def run_worker(
             desk = KeepersDesk(keeper, routes)
             link = ServerLink(channel, desk, Identity(executor_id=identity, host=host))
             await _work(run, _Parts(backends, keeper, routes, link, identity), task_status)
+
+
+def _idle_keys(settings: WorkerSettings) -> list[str]:
+    """The keys that the configuration sets and nothing reads yet: better said than found out."""
+    idle = {
+        "telemetry": settings.telemetry.model_fields_set,
+        "function_driver": settings.function_driver,
+        "function_executor": settings.function_executor.model_fields_set,
+        "daemon_binary_extract_path": settings.daemon_binary_extract_path,
+        "default_function_image": settings.default_function_image,
+    }
+    return [key for key, value in idle.items() if value]
 
 
 @dataclass(frozen=True, slots=True)
