@@ -106,7 +106,8 @@ async def run_worker(
                 allowlist=settings.function_allowlist,
             )
             desk = KeepersDesk(keeper, routes)
-            link = ServerLink(channel, desk, Identity(executor_id=identity, host=host))
+            me = Identity(executor_id=identity, host=host, server_addr=settings.server_addr)
+            link = ServerLink(channel, desk, me)
             await _work(run, _Parts(backends, keeper, routes, link, identity), task_status)
 
 
@@ -144,9 +145,9 @@ async def _work(run: WorkerRun, parts: _Parts, task_status: TaskStatus[None]) ->
             # Only now: a proxy that lost its worker must not be told that there are no routes.
             await tasks.start(parts.routes.serve, settings.state_dir)
             tasks.start_soon(_sweep, keeper, lanes, parts.backends.driver)
-            if run.with_proxy:
-                tasks.start_soon(keep_proxy, settings.state_dir, run.config_file)
             async with anyio.create_task_group() as linked:
+                if run.with_proxy:
+                    linked.start_soon(keep_proxy, settings.state_dir, run.config_file)
                 linked.start_soon(_critical, link.run)
                 log.info("Worker is up", containers=len(keeper.containers))
                 task_status.started()

@@ -31,7 +31,7 @@ PROTOCOL: Final = 1
 METADATA_KEY: Final = "longshore-protocol"
 
 HEARTBEAT_SECONDS: Final = 5.0
-HEARTBEAT_DEADLINE_SECONDS: Final = 10.0
+HEARTBEAT_DEADLINE_SECONDS: Final = 5.0
 HEARTBEAT_RETRY_SECONDS: Final = (1.0, 2.0, 4.0, 5.0)
 POLL_DEADLINE_SECONDS: Final = 330.0
 """The server holds a poll for up to 300 s."""
@@ -89,6 +89,7 @@ class _Cursor:
 class Identity:
     executor_id: str
     host: convert.Host
+    server_addr: str
 
 
 @dataclass(slots=True)
@@ -115,6 +116,7 @@ class ServerLink:
 
     async def run(self) -> None:
         """Heartbeats and polls, for as long as the task lives. A server may come and go."""
+        log.info("Connecting to the server", server_addr=self._identity.server_addr)
         handler = Commands(self._desk)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._heartbeats)
