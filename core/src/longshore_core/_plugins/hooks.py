@@ -123,6 +123,11 @@ def select(seam: Seam[ThingT], name: str, path: str | None = None) -> Selected[T
         raise PluginContractError(origin.label, f"implements no hook {seam.hook}")
     with blame(origin, seam.hook):
         offer: object = getattr(loaded.manager.hook, seam.hook)()
+    return Selected(loaded=loaded, plug=accept(seam, origin, offer))
+
+
+def accept(seam: Seam[ThingT], origin: Installed, offer: object) -> Plug[Any, ThingT]:
+    """What a hook answered, when this kernel can use it. Raises PluginContractError."""
     if not isinstance(offer, Plug):
         found = type(offer).__name__
         raise PluginContractError(origin.label, f"{seam.hook} returned a {found}, not a Plug")
@@ -133,7 +138,7 @@ def select(seam: Seam[ThingT], name: str, path: str | None = None) -> Selected[T
             origin.label, f"needs plugin API {major}.{minor}; this Longshore offers {ours}"
         )
     # What it is a plug for, no check at run time can tell: the hook is the promise.
-    return Selected(loaded=loaded, plug=cast("Plug[Any, ThingT]", offer))
+    return cast("Plug[Any, ThingT]", offer)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ from typing import Any, Final, TypeVar
 import anyio
 from pydantic import TypeAdapter, ValidationError
 
-from longshore_core._errors import PluginContractError
-from longshore_core._model import Attachment, ContainerSpec, Exit, Facts, Found, Handle
+from longshore_core._errors import PluginContractError, UnsupportedCapability
+from longshore_core._model import Attachment, ContainerSpec, Exit, Facts, Found, Handle, Limit
 from longshore_core._plugins.catalog import Installed
 from longshore_core._plugins.hooks import Selected, blame
 from longshore_core.abc import Driver, Host, Runtime
@@ -60,6 +60,8 @@ class AdaptedDriver(Driver):
         return self.runtime.facts
 
     async def create(self, spec: ContainerSpec) -> Handle:
+        """Raises UnsupportedCapability for what the driver does not declare, without asking it."""
+        self._refuse_undeclared(spec)
         with blame(self.origin, "create"):
             handle = await self.runtime.driver.create(spec)
         return self._checked(handle, spec.id, "create")
@@ -88,6 +90,23 @@ class AdaptedDriver(Driver):
         for found in survey:
             self._checked(self._expect(found, Found, "survey").handle, found.id, "survey")
         return survey
+
+    def _refuse_undeclared(self, spec: ContainerSpec) -> None:
+        wanted = {
+            Limit.CPU: spec.limits.cpu_millis,
+            Limit.MEMORY: spec.limits.memory_bytes,
+            Limit.DISK: spec.limits.disk_bytes,
+            Limit.PIDS: spec.limits.pids,
+        }
+        undeclared = [limit for limit in wanted if limit not in self.facts.limits]
+        lacking = [f"a limit of {limit}" for limit in undeclared if wanted[limit] is not None]
+        if spec.sockets and self.facts.programs and not self.facts.sockets:
+            lacking.append("a directory for sockets")
+        if lacking:
+            raise UnsupportedCapability(
+                f"container {spec.id} asks for {', '.join(lacking)}, which the driver "
+                f"{self.origin.label} does not declare"
+            )
 
     def _checked(self, handle: object, id_: str, operation: str) -> Handle:
         checked = self._expect(handle, Handle, operation)

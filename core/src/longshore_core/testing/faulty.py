@@ -202,7 +202,7 @@ async def open_faulty(config: Config, host: Host) -> AsyncGenerator[Runtime]:
     """Open what is wrapped, through the adapter that the worker uses, and put the faults around."""
     if config.wraps is None:
         scripted = ScriptedDriver(config.script, host.state_dir)
-        facts = Facts(images=False, mounts=False)
+        facts = Facts(images=False, mounts=False, programs=False, sockets=False, recovers=True)
         yield Runtime(driver=FaultyDriver(scripted, config.faults, config.seed), facts=facts)
         return
     slot = host.owner.rpartition("/")[2] or "driver"
