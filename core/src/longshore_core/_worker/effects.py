@@ -101,6 +101,8 @@ class Deadlines:
     release: float = 60
     halt: float = 5
     remove: float = 60
+    engine_retry: float = ENGINE_RETRY_SECONDS
+    """Between two attempts to wait for a container while the engine cannot be asked."""
 
 
 class Performer:
@@ -272,7 +274,7 @@ class Performer:
             except EngineUnavailable as exc:
                 # Unknown is not dead: ask again for as long as it takes.
                 log.warning("Cannot wait for a container", container_id=handle.id, why=str(exc))
-                await anyio.sleep(ENGINE_RETRY_SECONDS)
+                await anyio.sleep(self._deadlines.engine_retry)
             except LongshoreError as exc:
                 why = replace(_ending(exc), reason=TerminationReason.INTERNAL_ERROR)
                 return Failed(operation="watch", why=why)
