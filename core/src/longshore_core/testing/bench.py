@@ -6,7 +6,7 @@ import json
 import logging
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -28,7 +28,7 @@ from longshore_core._model import (
     UnixReach,
 )
 from longshore_core._plugins.opening import AdaptedDriver
-from longshore_core.abc import Driver, Guest, Host, Runtime
+from longshore_core.abc import Guest, Host, Runtime
 from longshore_core.testing.clock import Clock, Clocked, RealClock
 from longshore_core.testing.expect import Broken, expect, soon
 from longshore_core.testing.host import HostView, Seen
@@ -106,14 +106,8 @@ class SeamBench(Generic[ThingT]):
     def host(self, owner: str = _FIRST_OWNER, *, state: str = "state") -> Host:
         """What a plugin is lent. An owner of another name is another worker."""
         state_dir = self.root / state
-        state_dir.mkdir(exist_ok=True)
-        return Host(
-            name=self.subject.origin.name,
-            owner=f"{self.mark}/{owner}",
-            state_dir=state_dir,
-            logger=logging.getLogger("longshore.conformance"),
-            transitions=_no_transitions,
-        )
+        state_dir.mkdir(parents=True, exist_ok=True)
+        return bare_host(self.subject.origin.name, f"{self.mark}/{owner}", state_dir)
 
     def need(self, condition: object, what: str) -> None:
         """Give up, without a verdict on the plugin, where this machine lacks something."""
@@ -158,9 +152,11 @@ class Bench(SeamBench[Runtime]):
         self.trace.append("reopen")
         await self._open(_FIRST_OWNER)
 
-    def another(self, owner: str, *, state: str) -> AbstractAsyncContextManager[Driver]:
+    @asynccontextmanager
+    async def another(self, owner: str, *, state: str) -> AsyncGenerator[AdaptedDriver]:
         """The driver of another worker, beside this one."""
-        return self._opened(self.host(owner, state=state))
+        async with self._opened(self.host(owner, state=state)) as runtime:
+            yield self._adapted(runtime)
 
     async def tidy(self) -> None:
         """Remove what the law has left, and close the driver."""
@@ -237,18 +233,21 @@ class Bench(SeamBench[Runtime]):
         return sandbox
 
     async def _open(self, owner: str) -> None:
-        self.driver = await self.stack.enter_async_context(self._opened(self.host(owner)))
+        runtime = await self.stack.enter_async_context(self._opened(self.host(owner)))
+        self._thing = runtime
+        self.clock = runtime.clock if isinstance(runtime, Clocked) else RealClock()
+        self.driver = self._adapted(runtime)
+
+    def _adapted(self, runtime: Runtime) -> AdaptedDriver:
+        driver = TracedDriver(runtime.driver, self.mark, self.trace.append)
+        return AdaptedDriver(Runtime(driver=driver, facts=runtime.facts), self.subject.origin)
 
     @asynccontextmanager
-    async def _opened(self, host: Host) -> AsyncGenerator[AdaptedDriver]:
+    async def _opened(self, host: Host) -> AsyncGenerator[Runtime]:
         async with self.subject.open(host) as runtime:
             if not isinstance(runtime, Runtime):
                 raise Broken(f"open yields a {type(runtime).__name__}, not a Runtime")
-            self._thing = runtime
-            self.clock = runtime.clock if isinstance(runtime, Clocked) else RealClock()
-            driver = TracedDriver(runtime.driver, self.mark, self.trace.append)
-            traced = Runtime(driver=driver, facts=runtime.facts)
-            yield AdaptedDriver(traced, self.subject.origin)
+            yield runtime
 
 
 async def every(calls: list[Callable[[], Any]]) -> list[Any]:
@@ -265,6 +264,17 @@ async def every(calls: list[Callable[[], Any]]) -> list[Any]:
         for index, call in enumerate(calls):
             tasks.start_soon(ask, index, call)
     return answers
+
+
+def bare_host(name: str, owner: str, state_dir: Path) -> Host:
+    """What a plugin is lent, without a kernel: no transition ever comes."""
+    return Host(
+        name=name,
+        owner=owner,
+        state_dir=state_dir,
+        logger=logging.getLogger("longshore.conformance"),
+        transitions=_no_transitions,
+    )
 
 
 @asynccontextmanager

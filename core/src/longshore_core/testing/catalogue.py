@@ -6,6 +6,14 @@ from typing import Final
 
 from longshore_core.testing.bench import Bench
 from longshore_core.testing.law import Law
-from longshore_core.testing.laws import info
+from longshore_core.testing.laws import exec as programs
+from longshore_core.testing.laws import faults, finger, info, life, recover
 
-DRIVER_LAWS: Final[tuple[Law[Bench], ...]] = (*info.LAWS,)
+DRIVER_LAWS: Final[tuple[Law[Bench], ...]] = (
+    *info.LAWS,
+    *finger.LAWS,
+    *life.LAWS,
+    *faults.LAWS,
+    *recover.LAWS,
+    *programs.LAWS,
+)

@@ -43,7 +43,7 @@ async def refused(
 async def soon(holds: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
     """Wait for something that nothing tells of. Raises Broken when it does not come about."""
     with anyio.move_on_after(seconds):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 -- there is nothing to wait on but time
             await anyio.sleep(0.005)
         return
     raise Broken(f"{what}: not within {seconds:g} s")

@@ -126,11 +126,10 @@ class Sandbox:
 
     # Programs.
 
-    async def run(self, *argv: str, timeout: float | None = None, **command: object) -> Finished:
-        """Run a program to its end. Its input is empty. Raises GuestError."""
+    async def run(self, *argv: str, **command: object) -> Finished:
+        """Run a program to its end. Its input is empty; the rest are fields of a command, and
+        `timeout`. Raises GuestError."""
         asked = {"command": argv[0], "args": list(argv[1:]), **command}
-        if timeout is not None:
-            asked["timeout"] = timeout
         pid, ending = 0, dict[str, Any]()
         async with self.call("POST", "processes/run", json.dumps(asked).encode()) as call:
             await _succeeded(call)
@@ -156,9 +155,11 @@ class Sandbox:
             await _succeeded(call)
             async for _ in call.pieces():
                 pass
-        while (info := await self.info(pid))["status"] == "running":
+        while True:
+            info = await self.info(pid)
+            if info["status"] != "running":
+                return info
             await anyio.sleep(0.005)  # its output has ended, so it is about to
-        return info
 
     async def output(self, pid: int, kind: str = "stdout", offset: int = 0) -> bytes:
         """What a program has written by now, from a byte on."""

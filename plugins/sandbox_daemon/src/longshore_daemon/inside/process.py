@@ -156,10 +156,11 @@ class Process:
         return True
 
     def kill(self) -> None:
-        """End all of its session: the group, and those that made groups of their own."""
+        """End all of its session: the group, those that made groups of their own, and those below
+        them that made sessions of their own."""
         if not self.running and _exists(self.pid):
             return
-        for pid in (-self.pid, *_members(self.pid)):
+        for pid in (*_family(self.pid), -self.pid):
             try:
                 os.kill(pid, SIGKILL)
             except (ProcessLookupError, PermissionError):
@@ -187,23 +188,38 @@ def _exists(pid: int) -> bool:
 
 def sessions() -> dict[int, list[int]]:
     """The living processes by session. Raises OSError where there is no /proc, or a foreign one."""
+    found: dict[int, list[int]] = {}
+    for pid, (_, session) in _living().items():
+        found.setdefault(session, []).append(pid)
+    return found
+
+
+def _living() -> dict[int, tuple[int, int]]:
+    """Parent and session of every living process. Raises OSError, as `sessions` does."""
     if os.readlink("/proc/self") != str(os.getpid()):
         raise OSError("/proc is of other processes")
-    found: dict[int, list[int]] = {}
+    found: dict[int, tuple[int, int]] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:
-                    state, _, _, session, *_ = file.read().rpartition(b")")[2].split()
+                    state, parent, _, session, *_ = file.read().rpartition(b")")[2].split()
             except OSError:
                 continue
             if state not in (b"Z", b"X"):
-                found.setdefault(int(session), []).append(int(name))
+                found[int(name)] = int(parent), int(session)
     return found
 
 
-def _members(session: int) -> list[int]:
+def _family(session: int) -> list[int]:
+    """Who is in the session, and all who descend from those: children come after their parents."""
     try:
-        return sessions().get(session, [])
+        living = _living()
     except OSError:
         return []
+    family = [pid for pid, (_, of) in living.items() if of == session]
+    for pid in family:
+        family += [
+            child for child, (parent, _) in living.items() if parent == pid and child not in family
+        ]
+    return family
