@@ -125,7 +125,7 @@ class Plan:
 def plan(seed: int) -> Plan:
     """The run that belongs to a seed."""
     draw = random.Random(f"plan/{seed}")
-    steps = [Want(_kind(draw), None, again=False)]
+    steps: list[Step] = [Want(_kind(draw), None, again=False)]
     steps += [_step(draw) for _ in range(draw.randint(6, 14))]
     return Plan(
         steps=tuple(steps),

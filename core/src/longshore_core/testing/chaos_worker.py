@@ -27,6 +27,7 @@ from longshore_core._worker.lanes import Lanes
 from longshore_core._worker.mail import Taken
 from longshore_core._worker.routes import RouteFeed
 from longshore_core._worker.store import open_store
+from longshore_core._worker.surveys import Patience
 from longshore_core._worker.transitions import Transitions
 from longshore_core.abc import Host
 from longshore_core.testing.chaos_plan import CPU_MILLIS, MOST_LIVES
@@ -144,8 +145,7 @@ async def open_worker(
             routes=routes,
             transitions=Transitions(),
             clock=clock,
-            survey_seconds=patience,
-            survey_retry_seconds=0.01,
+            patience=Patience(seconds=patience, pause=0.01),
             boundary=fuse,
         )
         total = Capacity(cpu_millis=MOST_LIVES * CPU_MILLIS, memory_bytes=1, disk_bytes=1)

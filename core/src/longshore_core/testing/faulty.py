@@ -123,6 +123,9 @@ class FaultyDriver(Driver):
     def __init__(self, inner: Driver, faults: Sequence[Fault], seed: int) -> None:
         self.inner: Final = inner
         self.struck: Final[list[Struck]] = []
+        self.broken_off: Final = Counter[str]()
+        """Per container, how often the inner `start` gave no answer: cancelled, or failed. It has
+        then undone what it had begun, and may be asked again."""
         self._faults = tuple(faults)
         self._seed = seed
         self._calls = Counter[tuple[str, str]]()
@@ -138,7 +141,10 @@ class FaultyDriver(Driver):
 
     async def start(self, handle: Handle) -> Attachment:
         async with self._around("start", handle.id):
-            return await self.inner.start(handle)
+            self.broken_off[handle.id] += 1
+            attachment = await self.inner.start(handle)
+            self.broken_off[handle.id] -= 1
+            return attachment
 
     async def wait(self, handle: Handle) -> Exit:
         async with self._around("wait", handle.id):
