@@ -135,6 +135,11 @@ class Bench(SeamBench[Runtime]):
         return self.driver.facts
 
     @property
+    def inside(self) -> str:
+        """A directory for files of the law that programs in a sandbox can reach."""
+        return f"/tmp/{self.mark}-inside" if self.facts.images else str(self.scratch)
+
+    @property
     def has_programs(self) -> bool:
         return PROGRAMS.declared(self.facts)
 
@@ -222,7 +227,7 @@ class Bench(SeamBench[Runtime]):
             subject = find_subject(self.settings.guest, options, kind="guest")
         except (UnknownPlugin, PluginLoadError) as exc:
             raise Missing(f"the guest {self.settings.guest}: {exc}") from exc
-        return await self.stack.enter_async_context(subject.open(self.host(state="scratch/guest")))
+        return await self.stack.enter_async_context(subject.open(self.host(state="guest")))
 
     async def sandbox(self, name: str = "c", **rest: Any) -> Sandbox:
         """A container in which the guest runs, released: programs can be run and files moved."""
@@ -245,9 +250,13 @@ class Bench(SeamBench[Runtime]):
     @asynccontextmanager
     async def _opened(self, host: Host) -> AsyncGenerator[Runtime]:
         async with self.subject.open(host) as runtime:
-            if not isinstance(runtime, Runtime):
-                raise Broken(f"open yields a {type(runtime).__name__}, not a Runtime")
-            yield runtime
+            yield _checked(runtime)
+
+
+def _checked(opened: object) -> Runtime:
+    if not isinstance(opened, Runtime):
+        raise Broken(f"open yields a {type(opened).__name__}, not a Runtime")
+    return opened
 
 
 async def every(calls: list[Callable[[], Any]]) -> list[Any]:

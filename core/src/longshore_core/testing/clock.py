@@ -40,8 +40,8 @@ class RealClock:
 class VirtualClock:
     """Stands still until `pass_time`, which wakes all sleepers whose time has come, in order."""
 
-    def __init__(self) -> None:
-        self._now = 0.0
+    def __init__(self, now: float = 0.0) -> None:
+        self._now = now
         self._numbers = itertools.count()
         self._sleepers: list[tuple[float, int, anyio.Event]] = []
 

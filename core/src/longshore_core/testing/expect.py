@@ -40,6 +40,17 @@ async def refused(
     raise Broken(f"{what}: expected {kind.__name__}, was answered {_short(answer)}")
 
 
+async def eventually(
+    holds: Callable[[], Awaitable[bool]], what: str, seconds: float = 10.0
+) -> None:
+    """Ask until the answer is yes. Raises Broken when it stays no."""
+    with anyio.move_on_after(seconds):
+        while not await holds():  # noqa: ASYNC110 -- likewise
+            await anyio.sleep(0.01)
+        return
+    raise Broken(f"{what}: not within {seconds:g} s")
+
+
 async def soon(holds: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
     """Wait for something that nothing tells of. Raises Broken when it does not come about."""
     with anyio.move_on_after(seconds):

@@ -36,7 +36,7 @@ class HostView:
     root: Path
     """The law's directory: files below it are looked at one by one."""
     scratch: Path
-    """Of the law itself, below `root`: nobody's leak."""
+    """Of the law itself, below `root`, as is the state of its guest: nobody's leak."""
     exclusive: bool = False
     """Whether nobody else works on this host, so that whatever is new counts."""
     pid: int = field(default_factory=os.getpid)
@@ -133,7 +133,7 @@ class HostView:
     def _files(self) -> Iterator[str]:
         """Those in the state directories that plugins were lent; not these themselves."""
         for path in self.root.glob("*/**/*"):
-            if self.scratch not in path.parents:
+            if not {self.scratch, self.root / "guest"} & set(path.parents):
                 yield str(path.relative_to(self.root))
 
     def _temporary(self) -> Iterator[str]:

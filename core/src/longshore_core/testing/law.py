@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeGuard, TypeVar
 
 from longshore_core._model import Facts, Limit, NetworkMode
 
@@ -137,9 +137,13 @@ class Group(Generic[BenchT]):
         return make
 
 
-def laws_in(namespace: Mapping[str, object]) -> tuple[Law[BenchT], ...]:
+def laws_in(namespace: Mapping[str, object]) -> tuple[Law[Any], ...]:
     """The laws among a module's names, in the order in which they stand."""
-    return tuple(thing for thing in namespace.values() if isinstance(thing, Law))
+    return tuple(thing for thing in namespace.values() if _is_law(thing))
+
+
+def _is_law(thing: object) -> TypeGuard[Law[Any]]:
+    return isinstance(thing, Law)
 
 
 class Missing(Exception):

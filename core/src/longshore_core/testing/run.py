@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 from anyio import to_thread
@@ -159,6 +159,7 @@ async def find_leaks(
 
 def _unfolded(exc: BaseException) -> str:
     if isinstance(exc, BaseExceptionGroup):
-        inner: tuple[BaseException, ...] = exc.exceptions
+        group = cast("BaseExceptionGroup[BaseException]", exc)
+        inner = group.exceptions
         return "; ".join(_unfolded(each) for each in inner)
     return str(exc) if isinstance(exc, AssertionError) else f"{type(exc).__name__}: {exc}"

@@ -138,6 +138,12 @@ class Sandbox:
                 ending = event
         return await self._finished(argv, pid, ending)
 
+    async def run_quietly(self, *argv: str) -> Finished:
+        """Run a program to its end, and look at what it has written only then."""
+        pid = await self.spawn(*argv)
+        ending = await self._ended(pid)
+        return await self._finished(argv, pid, ending)
+
     async def spawn(self, *argv: str, **command: object) -> int:
         """Start a program and answer its pid."""
         asked = {"command": argv[0], "args": list(argv[1:]), **command}
@@ -155,11 +161,14 @@ class Sandbox:
             await _succeeded(call)
             async for _ in call.pieces():
                 pass
+        return await self._ended(pid)
+
+    async def _ended(self, pid: int) -> dict[str, Any]:
         while True:
             info = await self.info(pid)
             if info["status"] != "running":
                 return info
-            await anyio.sleep(0.005)  # its output has ended, so it is about to
+            await anyio.sleep(0.01)
 
     async def output(self, pid: int, kind: str = "stdout", offset: int = 0) -> bytes:
         """What a program has written by now, from a byte on."""
@@ -214,6 +223,16 @@ class Sandbox:
             connection.send(h11.Data(data=body))
             connection.send(h11.EndOfMessage())
             yield Call(sock, connection)
+        finally:
+            sock.close()
+
+    async def break_off(self, method: str, path: str, sent: bytes, *, claimed: int) -> None:
+        """Begin a request whose body is shorter than it claims to be, and hang up."""
+        sock = await connect(self.reach, HTTP)
+        try:
+            head = f"{method} /api/v1/{path} HTTP/1.1\r\nHost: sandbox\r\n"
+            fields = f"Longshore-Sandbox-Token: {self.token}\r\nContent-Length: {claimed}\r\n\r\n"
+            await _send(sock, (head + fields).encode() + sent)
         finally:
             sock.close()
 

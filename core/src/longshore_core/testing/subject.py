@@ -80,7 +80,7 @@ def find_subject(
 
     Raises UnknownPlugin, PluginLoadError, PluginContractError, PluginCrash.
     """
-    seam = KINDS[kind]
+    seam: Seam[Any] = KINDS[kind]
     if isinstance(source, str) and ":" not in source:
         selected = select(seam, source)
     else:
@@ -89,6 +89,7 @@ def find_subject(
 
 
 def _from_thing(seam: Seam[Any], source: Source) -> Selected[Any]:
+    thing: object
     if isinstance(source, str):
         name = source
         module, _, attribute = source.partition(":")
@@ -98,7 +99,7 @@ def _from_thing(seam: Seam[Any], source: Source) -> Selected[Any]:
     origin = _origin(seam, name, module)
     if isinstance(thing, type):
         thing = _plug_of(cast("type[Any]", thing), seam, origin)
-    elif not isinstance(thing, Plug) and callable(thing):
+    elif callable(thing):
         hook = cast("Callable[[], object]", thing)
         with blame(origin, name):
             thing = hook()

@@ -56,7 +56,7 @@ async def a_program_ends_with_its_code_and_both_its_streams(bench: Bench) -> Non
 @EXEC.law("E2")
 async def output_comes_while_the_program_runs(bench: Bench) -> None:
     sandbox = await bench.sandbox()
-    gate = bench.scratch / "gate"
+    gate = f"{bench.inside}/gate"
     script = f"echo first; until [ -e {gate} ]; do sleep 0.02; done; echo second"
     seen = list[str]()
     request = _command("sh", "-c", script)
@@ -65,7 +65,7 @@ async def output_comes_while_the_program_runs(bench: Bench) -> None:
         async for event in call.events():
             if line := event.get("line"):
                 seen.append(line)
-                gate.touch()
+                await sandbox.write(gate, b"")
     equal(seen, ["first", "second"], "what came, the second only after the first was seen")
 
 
@@ -121,9 +121,9 @@ async def a_child_in_the_background_does_not_hold_up_the_end(bench: Bench) -> No
 async def every_byte_arrives_and_streams_are_not_mixed(bench: Bench) -> None:
     sandbox = await bench.sandbox()
     size = bench.many(4, 64) * _MIB
-    source = bench.scratch / "bytes"
+    source = f"{bench.inside}/bytes"
     data = await to_thread.run_sync(bench.random.randbytes, size)
-    await anyio.Path(source).write_bytes(data)
+    equal((await sandbox.write(source, data)).status, 204, "the status of bringing them in")
     done = await sh(
         sandbox,
         f"cat {source}; echo complaint >&2",
@@ -144,9 +144,9 @@ async def bytes_that_are_no_text_arrive_as_they_are(bench: Bench) -> None:
         "returns": b"a\r\nb\rc\n\n\n",
     }
     for name, data in odd.items():
-        file = bench.scratch / name
-        await anyio.Path(file).write_bytes(data)
-        done = await sandbox.run("cat", str(file))
+        file = f"{bench.inside}/{name}"
+        await sandbox.write(file, data)
+        done = await sandbox.run("cat", file)
         expect(done.stdout == data, f"{name}: {len(data)} bytes became {len(done.stdout)} others")
 
 
@@ -178,7 +178,10 @@ async def output_can_be_read_on_from_any_byte_and_after_the_end(bench: Bench) ->
 async def a_timeout_ends_all_that_the_program_has_started(bench: Bench) -> None:
     sandbox = await bench.sandbox()
     before = await to_thread.run_sync(bench.view.look)
-    script = "echo partial; setsid sleep 1000 & sleep 1000 & (sleep 1000 &) ; trap '' TERM; sleep 1000; sleep 1000"
+    script = (
+        "echo partial; setsid sleep 1000 & sleep 1000 & (sleep 1000 &); "
+        "trap '' TERM; sleep 1000; sleep 1000"
+    )
     done = await sandbox.run("sh", "-c", script, timeout=0.5)
     equal((done.timed_out, done.stdout), (True, b"partial\n"), "the verdict and what it wrote")
     await _vanish(bench, before, "after the timeout")

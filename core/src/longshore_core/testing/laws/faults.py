@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from signal import SIGKILL
-from typing import Final
+from typing import Any, Final
 
 import anyio
 from anyio import to_thread
@@ -126,8 +127,11 @@ async def start_and_remove_at_once_leave_nothing_or_say_why(bench: Bench) -> Non
     before = await to_thread.run_sync(bench.view.look)
     for number in range(bench.many(6, 40)):
         handle = await bench.driver.create(bench.spec(f"c{number}", FOREVER))
-        calls = [partial(bench.driver.start, handle), partial(bench.driver.remove, handle)]
-        started, removed = await every(list(calls))
+        calls: list[Callable[[], Any]] = [
+            partial(bench.driver.start, handle),
+            partial(bench.driver.remove, handle),
+        ]
+        started, removed = await every(calls)
         allowed = isinstance(started, Attachment | LongshoreError)
         expect(allowed and removed is None, f"answered {started!r} and {removed!r}")
         equal(await bench.phase(f"c{number}"), None, "its phase after start and removal")

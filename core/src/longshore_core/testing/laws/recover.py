@@ -106,7 +106,7 @@ async def what_was_removed_stays_removed(bench: Bench) -> None:
 async def a_worker_that_is_killed_at_any_moment_loses_and_doubles_nothing(bench: Bench) -> None:
     worker = Worker.of(bench)
     before = await to_thread.run_sync(bench.view.look)
-    for number in range(bench.many(4, 20)):
+    for number in range(bench.many(2, 20)):
         spec = bench.spec(f"c{number}", counting_starts(bench))
         await worker.start_and_be_killed(spec, after=bench.random.uniform(0, 0.08))
         await bench.reopen()
