@@ -167,9 +167,11 @@ class Bench(SeamBench[Runtime]):
 
     async def tidy(self) -> None:
         """Remove what the law has left, and close the driver."""
+        # Beside the trace: what is tidied away is no part of the law.
+        driver = AdaptedDriver(self.thing, self.subject.origin)
         try:
-            for found in await self.driver.survey():
-                await self.driver.remove(found.handle)
+            for found in await driver.survey():
+                await driver.remove(found.handle)
         finally:
             await self.stack.aclose()
 

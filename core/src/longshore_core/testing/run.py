@@ -83,6 +83,8 @@ async def run_law(subject: Subject[Any], law: Law[Any], settings: Settings) -> O
         (root / "scratch").mkdir()
         await _judge(story, subject, law, settings, view)
         story.verdict = await _with_leaks(story.verdict, view, story.bench)
+        if isinstance(story.verdict, Failed):
+            await to_thread.run_sync(view.sweep)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     return Outcome(

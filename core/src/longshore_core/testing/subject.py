@@ -10,6 +10,7 @@ import importlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
@@ -117,8 +118,7 @@ def _imported(module: str, attribute: str, source: str) -> object:
 
 
 def _origin(seam: Seam[Any], name: str, module: str) -> Installed:
-    package = module.partition(".")[0]
-    distribution = next(iter(metadata.packages_distributions().get(package, [])), package)
+    distribution = _distribution(module.partition(".")[0])
     try:
         version = metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -126,6 +126,11 @@ def _origin(seam: Seam[Any], name: str, module: str) -> Installed:
     return Installed(
         group=seam.group, name=name, value=name, distribution=distribution, version=version
     )
+
+
+@cache
+def _distribution(package: str) -> str:
+    return next(iter(metadata.packages_distributions().get(package, [])), package)
 
 
 class _NoConfig(BaseModel):
