@@ -7,11 +7,11 @@ and some of it comes twice. Semantics: Indexify's executor API.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
-from typing import Final, Protocol
+from typing import Final
 
 import anyio
 import structlog
@@ -19,12 +19,11 @@ from grpc import aio
 from longshore_proto import executor_api_pb2 as pb
 from longshore_proto.executor_api_pb2_grpc import ExecutorAPIStub
 
-from longshore_core._machine.life import Container, Ending, Order
 from longshore_core._machine.reports import ContainerTerminated, Numbered, Report
-from longshore_core._model import ContainerId
 from longshore_core._wire import convert
 from longshore_core._wire.calls import CallFailed, answer
 from longshore_core._wire.commands import Commands
+from longshore_core._wire.desk import Desk
 
 PROTOCOL: Final = 1
 """Of the extension. Advertised in the metadata of each call under `METADATA_KEY`."""
@@ -41,25 +40,6 @@ FAREWELL_SECONDS: Final = 3.0
 FRAGMENT_BYTES: Final = 10 << 20
 
 log = structlog.stdlib.get_logger("longshore_core.server_link")
-
-
-class Desk(Protocol):
-    """Where the link finds what to report, and leaves what the server wants."""
-
-    @property
-    def containers(self) -> Mapping[ContainerId, Container]: ...
-    @property
-    def reports(self) -> Sequence[Numbered]: ...
-    async def want(self, order: Order) -> None: ...
-    async def unwant(self, container: ContainerId) -> None: ...
-    async def refuse(self, order: Order, why: Ending) -> None: ...
-    async def report(self, report: Report) -> None: ...
-    async def taken(self, numbers: frozenset[int]) -> None: ...
-    async def published(self) -> None:
-        """Return when the proxy knows all that `reports` say, or soon after."""
-        ...
-
-    async def changed(self) -> None: ...
 
 
 class Phase(Enum):
