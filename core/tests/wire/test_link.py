@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 import grpc
@@ -256,3 +257,27 @@ async def test_an_absent_server_is_waited_for(start_worker) -> None:
     async with start_worker(port), scripted_server(port) as server:
         await server.until(lambda: server.registered)
         assert isinstance(server, ScriptedServer)
+
+
+async def test_after_a_restart_full_state_is_not_waited_for(start_worker) -> None:
+    async with scripted_server() as server:
+        async with start_worker(server.port):
+            await server.until(lambda: server.registered)
+            for name in ("a", "b"):
+                server.add(sandbox(name))
+            await server.until(lambda: server.acks[-1:] == [2])
+        beats = len(server.beats)
+
+        def regressed(_beat: pb.HeartbeatRequest) -> None:
+            # As the field's server does, once it has seen an acknowledgement go back.
+            if server.acks[-1] is None:
+                server.registered = False
+
+        server.bend_heartbeat = regressed
+        server.add(sandbox("c"))
+        began = time.monotonic()
+        async with start_worker(server.port):
+            await server.until(
+                lambda: server.beats[beats:] and server.beats[-1].full_state.hostname
+            )
+            assert time.monotonic() - began < 4, "it came with the next regular heartbeat"

@@ -7,7 +7,7 @@ and some of it comes twice. Semantics: Indexify's executor API.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
@@ -92,6 +92,7 @@ class ServerLink:
         self._commands = _Cursor()
         self._results = _Cursor()
         self._peer_extends = False
+        self._hurry = anyio.Event()
         self.health = Health()
 
     async def run(self) -> None:
@@ -211,8 +212,19 @@ class ServerLink:
 
     async def _wait_for_reports(self) -> None:
         with anyio.move_on_after(HEARTBEAT_SECONDS):
-            while not self._desk.reports:
-                await self._desk.changed()
+            async with anyio.create_task_group() as either:
+
+                async def until(arrived: Callable[[], Awaitable[object]]) -> None:
+                    await arrived()
+                    either.cancel_scope.cancel()
+
+                either.start_soon(until, self._hurry.wait)
+                either.start_soon(until, self._some_report)
+        self._hurry = anyio.Event()
+
+    async def _some_report(self) -> None:
+        while not self._desk.reports:
+            await self._desk.changed()
 
     def _failed(self, exc: CallFailed, *, first: bool) -> None:
         self.health.healthy = False
@@ -251,6 +263,9 @@ class ServerLink:
                 continue
             failures = 0
             if response is not None and await self._apply(handler, response.commands, epoch):
+                # After a restart we count from one and the server does not: it has seen that by
+                # now, and the next heartbeat's answer will ask for full state.
+                self._hurry.set()
                 await anyio.sleep(GAP_PAUSE_SECONDS)
 
     async def _apply(self, handler: Commands, commands: Sequence[pb.Command], epoch: int) -> bool:
