@@ -183,6 +183,18 @@ def test_a_body_of_the_wrong_shape_is_refused(daemon: Daemon, body: Any, message
     assert answer.json()["error"] == message
 
 
+@pytest.mark.parametrize("field", ["command", "args", "env"])
+def test_half_a_character_is_refused_rather_than_breaking_off(daemon: Daemon, field: str) -> None:
+    values = {"command": '"\\ud800"', "args": '["\\uDC80"]', "env": '{"A": "\\ud800"}'}
+    body = '{"command": "true", ' + f'"{field}": {values[field]}' + "}"
+    for route in ("processes", "processes/run"):
+        answer = daemon.http.post(route, content=body)
+        assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_JSON")
+        assert "surrogates not allowed" in answer.json()["error"]
+    whole = '{"command": "echo", "args": ["\\ud83d\\ude00"]}'
+    assert daemon.http.post("processes", content=whole).json()["args"] == ["\U0001f600"]
+
+
 def test_another_user_is_refused_rather_than_ignored(daemon: Daemon) -> None:
     answer = daemon.http.post("processes", json={"command": "id", "user": "nobody"})
     assert (answer.status_code, answer.json()["code"]) == (400, "UNSUPPORTED_USER")

@@ -52,7 +52,12 @@ def configure(env: str, environ: Mapping[str, str]) -> None:
         _hide_secrets,
     ]
     readable: list[structlog.typing.Processor] = [
-        structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=28)
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(),
+            pad_event_to=28,
+            # The default, where `rich` is installed, prints every local variable: secrets too.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
     ]
     machine: list[structlog.typing.Processor] = [structlog.processors.format_exc_info, _to_json]
     formatter = structlog.stdlib.ProcessorFormatter(
