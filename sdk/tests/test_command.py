@@ -129,6 +129,12 @@ def test_an_interrupted_command_is_quiet(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.strip()) == (130, "")
 
 
+def test_a_command_interrupted_while_it_loads_is_quiet(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    done = longshore("up", path=tmp_path)
+    assert (done.returncode, done.stderr.strip()) == (130, "")
+
+
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     distribution(tmp_path, "acme-console", entry="console = acme:console")
     source = "import click\n@click.command()\ndef console():\n"

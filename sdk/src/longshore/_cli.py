@@ -24,11 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words == ["--version"]:
         sys.stdout.write(f"longshore {__version__}\n")
         return 0
-    # Not at the top: --version must not pay for click.
-    from longshore._group import invoke
-
     status, failures = 0, list[BaseException]()
     try:
+        # Not at the top: --version must not pay for click. In here: Ctrl-C may come this early.
+        from longshore._group import invoke
+
         status = invoke(words)
         sys.stdout.flush()
     except* (KeyboardInterrupt, BrokenPipeError) as group:
