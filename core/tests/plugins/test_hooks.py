@@ -173,7 +173,7 @@ async def test_a_crash_names_the_operation_the_error_and_the_distribution(
         ("Handle(id='other')", "create returned the handle of 'other' for 'c1'"),
         (
             "Handle(id=spec.id, state={'a': object()})",
-            "create returned a handle that JSON cannot hold",
+            "create returned a Handle that cannot be stored",
         ),
     ],
 )
