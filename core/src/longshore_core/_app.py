@@ -58,6 +58,8 @@ class WorkerRun:
     config_file: Path | None = None
     with_proxy: bool = True
     """Whether the worker sees to the proxy's process itself."""
+    expects_proxy: bool = True
+    """Whether there will be one at all: the first heartbeat gives it a moment to connect."""
     boundary: Boundary = lambda _point: None
 
 
@@ -81,8 +83,7 @@ async def run_worker(
             store = await stack.enter_async_context(open_store(settings.state_dir / STORE))
             channel = open_channel(settings.server_addr, settings.tls)
             stack.push_async_callback(channel.close, 0)
-            awaited = run.with_proxy or holder(settings.state_dir) is not None
-            routes = RouteFeed(awaited=awaited)
+            routes = RouteFeed(awaited=run.expects_proxy)
             resources = probe(settings.state_dir, settings.resource_overrides)
             keeper = Keeper(
                 Keeping(
