@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +27,16 @@ ACK_SECONDS: Final = 1.0
 _LINE_LIMIT: Final = 4096
 
 log = structlog.stdlib.get_logger("longshore_core.routes")
+
+
+@contextmanager
+def _descriptor(directory: Path) -> Generator[Path]:
+    """The directory by a short path, which is good within this process."""
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def route_of(container: Container) -> dict[str, JSON]:
@@ -100,14 +112,15 @@ class RouteFeed:
         self, state_dir: Path, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
         """Listen until cancelled. A socket left by an earlier worker is taken over."""
-        path = state_dir / SOCKET
-        # Bound under another name and moved, so that a proxy never finds it half-made.
-        fresh = state_dir / f".{SOCKET}.{os.getpid()}"
-        fresh.unlink(missing_ok=True)
-        async with await anyio.create_unix_listener(fresh, mode=0o600) as listener:
-            fresh.replace(path)
-            task_status.started()
-            await listener.serve(self._follow)
+        # The path of a Unix socket may have 107 bytes, a state directory more.
+        with _descriptor(state_dir) as here:
+            # Bound under another name and moved, so that a proxy never finds it half-made.
+            fresh = here / f".{SOCKET}.{os.getpid()}"
+            fresh.unlink(missing_ok=True)
+            async with await anyio.create_unix_listener(fresh, mode=0o600) as listener:
+                fresh.replace(here / SOCKET)
+                task_status.started()
+                await listener.serve(self._follow)
 
     def _change(self, change: dict[str, JSON]) -> None:
         self._seq += 1
