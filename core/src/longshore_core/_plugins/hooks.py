@@ -22,6 +22,7 @@ from longshore_core._model import PLUGIN_API, ContainerSpec
 from longshore_core._plugins import catalog
 from longshore_core._plugins.catalog import Installed
 from longshore_core.abc import (
+    AnyPlug,
     Guest,
     Layer,
     NetworkEnforcer,
@@ -109,12 +110,15 @@ def blame(origin: Installed, operation: str) -> Generator[None]:
 
 def innermost(exc: BaseException) -> BaseException:
     """What a task group has wrapped, where it is one thing."""
-    while isinstance(exc, BaseExceptionGroup):
-        members: tuple[BaseException, ...] = cast("BaseExceptionGroup[Any]", exc).exceptions
-        if len(members) != 1:
-            break
+    while len(members := _members(exc)) == 1:
         exc = members[0]
-    return cast("BaseException", exc)
+    return exc
+
+
+def _members(exc: BaseException) -> Sequence[BaseException]:
+    if isinstance(exc, BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", exc).exceptions
+    return ()
 
 
 def _is_stray(exc: BaseException) -> bool:
@@ -155,15 +159,16 @@ def select(seam: Seam[ThingT], name: str, path: str | None = None) -> Selected[T
         raise PluginContractError(origin.label, f"implements no hook {seam.hook}")
     with blame(origin, seam.hook):
         offer: object = getattr(loaded.manager.hook, seam.hook)()
-    # What it is a plug for, no check at run time can tell: the hook is the promise.
-    return Selected(loaded=loaded, plug=cast("Plug[Any, ThingT]", _checked(offer, seam, origin)))
-
-
-def _checked(offer: object, seam: Seam[Any], origin: Installed) -> Plug[Any, Any]:
     if not isinstance(offer, Plug):
         found = type(offer).__name__
         raise PluginContractError(origin.label, f"{seam.hook} returned a {found}, not a Plug")
-    plug = cast("Plug[Any, Any]", offer)
+    # What it is a plug for, no check at run time can tell: the hook is the promise.
+    plug = cast("Plug[Any, ThingT]", offer)
+    _check(plug, origin)
+    return Selected(loaded=loaded, plug=plug)
+
+
+def _check(plug: AnyPlug, origin: Installed) -> None:
     config = cast("object", plug.config)
     if not (isinstance(config, type) and issubclass(config, BaseModel)):
         raise PluginContractError(origin.label, "Plug.config is not a pydantic model's class")
@@ -177,7 +182,6 @@ def _checked(offer: object, seam: Seam[Any], origin: Installed) -> Plug[Any, Any
                 raise PluginContractError(origin.label, needs)
         case api:
             raise PluginContractError(origin.label, f"Plug.api is {api!r}, not (major, minor)")
-    return plug
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

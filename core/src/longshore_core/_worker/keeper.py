@@ -16,7 +16,7 @@ from typing import Final, TypeAlias
 import anyio
 import structlog
 
-from longshore_core._errors import BackendError, CapacityExhausted, EngineUnavailable, KernelBug
+from longshore_core._errors import BackendError, CapacityExhausted, KernelBug, LongshoreError
 from longshore_core._machine import step as machine
 from longshore_core._machine.ledger import Ledger
 from longshore_core._machine.life import (
@@ -32,11 +32,11 @@ from longshore_core._machine.life import (
     Remove,
     ReportStarted,
     ReportTerminated,
+    Revoke,
     Terminated,
     TerminationReason,
     Unwanted,
     Wake,
-    Wanted,
     Watch,
     Woken,
 )
@@ -51,6 +51,7 @@ from longshore_core._worker.transitions import Transitions
 
 RETRY_COMMIT_SECONDS: Final = 1.0
 RETRY_SURVEY_SECONDS: Final = 2.0
+SURVEY_SECONDS: Final = 60.0
 
 log = structlog.stdlib.get_logger("longshore_core.containers")
 
@@ -165,8 +166,16 @@ class Keeper:
         self._remove_strays(lanes, reconciled.sweep)
 
     async def sweep(self, lanes: Lanes, survey: Survey) -> None:
-        """Remove whatever bears our mark and has no record: leftovers of what went wrong."""
-        found = await self._survey(survey)
+        """Remove whatever bears our mark and has no record: leftovers of what went wrong.
+
+        A driver that cannot be asked, or breaks, is asked again with the next sweep.
+        """
+        try:
+            with anyio.fail_after(SURVEY_SECONDS):
+                found = await survey()
+        except (LongshoreError, TimeoutError) as exc:
+            log.warning("Cannot look for leftovers", why=str(exc) or "no answer in time")
+            return
         self._remove_strays(lanes, [item for item in found if item.id not in self._containers])
 
     async def run(self) -> None:
@@ -202,14 +211,19 @@ class Keeper:
     def _remove_strays(self, lanes: Lanes, strays: Sequence[Found]) -> None:
         for stray in strays:
             log.warning("Removing a container that nobody wants", container_id=stray.id)
-            lanes.submit(self._ticket(stray.id, 0), Remove(handle=stray.handle))
+            for effect in (Revoke(), Remove(handle=stray.handle)):
+                lanes.submit(self._ticket(stray.id, 0), effect)
 
     async def _survey(self, survey: Survey) -> Sequence[Found]:
         while True:
             try:
-                return await survey()
-            except EngineUnavailable as exc:
-                log.warning("The engine cannot be asked; waiting for it", why=str(exc))
+                with anyio.fail_after(SURVEY_SECONDS):
+                    return await survey()
+            except (LongshoreError, TimeoutError) as exc:
+                if isinstance(exc, LongshoreError) and not exc.retryable:
+                    raise
+                why = str(exc) or "no answer in time"
+                log.warning("The engine cannot be asked; waiting for it", why=why)
                 await anyio.sleep(RETRY_SURVEY_SECONDS)
 
     async def _wait_for_mail(self) -> None:
@@ -222,8 +236,8 @@ class Keeper:
 
     def _take(self, turn: _Turn, message: Message, now: float) -> None:
         match message:
-            case Wish(container=id_, event=event):
-                self._wish(turn, id_, event, now)
+            case Wish():
+                self._wish(turn, message, now)
             case Refusal(order=order, why=why):
                 self._refuse(turn, order, why)
             case Outcome(ticket=ticket, event=event):
@@ -236,15 +250,14 @@ class Keeper:
             case report:
                 self._report(turn, report)
 
-    def _wish(self, turn: _Turn, id_: ContainerId, event: Wanted | Unwanted, now: float) -> None:
+    def _wish(self, turn: _Turn, wish: Wish, now: float) -> None:
+        id_, event = wish.container, wish.event
         container = self._containers.get(id_)
-        if container is not None and not (
-            isinstance(container.life, Terminated) and isinstance(event, Wanted)
-        ):
+        if container is not None and not isinstance(container.life, Terminated):
             self._step(turn, container, event, now)
             return
-        if isinstance(event, Unwanted):
-            return  # it is gone already, which is what was wanted
+        if isinstance(event, Unwanted) or not wish.begins:
+            return  # it is gone already
         try:
             self._ledger = self._ledger.reserve(id_, event.order.limits)
         except CapacityExhausted as exc:
@@ -261,6 +274,11 @@ class Keeper:
 
     def _refuse(self, turn: _Turn, order: Order, why: Ending) -> None:
         before = self._containers.get(order.id)
+        if before is not None and not isinstance(before.life, Terminated):
+            log.warning(
+                "Refused a new order for what lives", container_id=order.id, why=why.message
+            )
+            return
         incarnation = 1 if before is None else before.incarnation + 1
         self._enter(turn, before, machine.refuse(order, why, incarnation=incarnation))
 
