@@ -155,11 +155,15 @@ class Process:
                 raise
         return True
 
-    def kill(self) -> None:
-        """End all of its session: the group, and those that made groups of their own."""
+    def kill(self, living: Mapping[int, list[int]] | None = None) -> None:
+        """End all of its session: the group, and those that made groups of their own.
+
+        `living` spares looking through all processes, when `sessions` has been asked before.
+        """
         if not self.running and _exists(self.pid):
             return
-        for pid in (-self.pid, *_members(self.pid)):
+        members = _members(self.pid) if living is None else living.get(self.pid, [])
+        for pid in (-self.pid, *members):
             try:
                 os.kill(pid, SIGKILL)
             except (ProcessLookupError, PermissionError):

@@ -134,10 +134,11 @@ class Processes:
         _remove_directory(self._logs)
 
     def _signal_all(self, number: int) -> None:
+        living = _living() if number == SIGKILL else None
         for process in self._table.values():
             try:
                 if number == SIGKILL:
-                    process.kill()
+                    process.kill(living)
                 else:
                     process.send_signal(number)
             except PermissionError:
@@ -169,6 +170,13 @@ class Processes:
             return bool(left) and not sessions().keys().isdisjoint(left)
         except OSError:
             return True
+
+
+def _living() -> Mapping[int, list[int]]:
+    try:
+        return sessions()
+    except OSError:
+        return {}
 
 
 def _read_once(process: Process, descriptor: int) -> int | None:
