@@ -45,7 +45,9 @@ class FollowRoutes:
             events.prefix = b"event: output\n"
             events.named = len(streams) > 1
             await events.send_all(process, float("inf"))
-            await exchange.send(b"event: eof\ndata: {}\n\n")
+            lost: dict[str, JSON] = {"output_lost": True} if process.output.lost else {}
+            await exchange.send(b"event: eof\n")
+            await _send(exchange, lost)
             await exchange.close()
 
     async def run(self, exchange: Exchange) -> None:
@@ -83,6 +85,8 @@ def _outcome(process: Process) -> dict[str, JSON]:
         outcome["signal"] = process.signal
     if process.timed_out:
         outcome["timed_out"] = True
+    if process.output.lost:
+        outcome["output_lost"] = True
     return outcome
 
 
