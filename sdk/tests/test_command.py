@@ -122,6 +122,15 @@ def test_an_error_of_ours_is_one_line(tmp_path: Path, raised: str, status: int, 
     assert done.stderr == f"error: {said}\n"
 
 
+def test_a_third_partys_command_that_breaks_while_it_loads_is_one_line(tmp_path: Path) -> None:
+    distribution(tmp_path, "acme-console", entry="console = acme:console")
+    (tmp_path / "acme.py").write_text("raise RuntimeError('bang')\n")
+    done = longshore("console", path=tmp_path)
+    assert done.returncode == 2
+    where = "acme:console of acme-console 1.0"
+    assert done.stderr == f"error: console: cannot import {where}: RuntimeError: bang\n"
+
+
 def test_an_interrupted_command_is_quiet(tmp_path: Path) -> None:
     distribution(tmp_path, "acme-console", entry="console = acme:console")
     source = "import click\n@click.command()\ndef console():\n    raise KeyboardInterrupt\n"
