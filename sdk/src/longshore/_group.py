@@ -62,7 +62,7 @@ class EntryPointGroup(click.Group):
         (entry,) = claims
         try:
             command: object = entry.load()
-        except Exception as exc:  # noqa: BLE001  # anything may happen in a third party's module
+        except Exception as exc:  # anything may happen in a third party's module
             where = f"{entry.value} of {_provenance(entry)}"
             what = (
                 "" if isinstance(exc, ImportError | AttributeError) else f"{type(exc).__name__}: "
