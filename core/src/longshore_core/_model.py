@@ -177,6 +177,13 @@ class Facts:
     """What a driver can do. Declared must work; undeclared is refused, never downgraded."""
 
     limits: frozenset[Limit] = frozenset()
+    programs: bool = True
+    """`ContainerSpec.argv` is run. False: containers are records, for trying the rest."""
+    sockets: bool = True
+    """`ContainerSpec.sockets` is granted."""
+    recovers: bool = False
+    """Containers outlive the driver, and the next one under their owner finds them. False: they
+    end when it is closed."""
     images: bool = True
     """Containers have the image's file system."""
     mounts: bool = True

@@ -159,13 +159,18 @@ def select(seam: Seam[ThingT], name: str, path: str | None = None) -> Selected[T
         raise PluginContractError(origin.label, f"implements no hook {seam.hook}")
     with blame(origin, seam.hook):
         offer: object = getattr(loaded.manager.hook, seam.hook)()
+    return Selected(loaded=loaded, plug=accept(seam, origin, offer))
+
+
+def accept(seam: Seam[ThingT], origin: Installed, offer: object) -> Plug[Any, ThingT]:
+    """What a hook answered, when this kernel can use it. Raises PluginContractError."""
     if not isinstance(offer, Plug):
         found = type(offer).__name__
         raise PluginContractError(origin.label, f"{seam.hook} returned a {found}, not a Plug")
     # What it is a plug for, no check at run time can tell: the hook is the promise.
     plug = cast("Plug[Any, ThingT]", offer)
     _check(plug, origin)
-    return Selected(loaded=loaded, plug=plug)
+    return plug
 
 
 def _check(plug: AnyPlug, origin: Installed) -> None:

@@ -22,8 +22,13 @@ import structlog
 from anyio.abc import TaskStatus
 from pydantic import BaseModel, TypeAdapter
 
-from longshore_core._errors import LongshoreError, PluginContractError, PluginCrash
-from longshore_core._model import Attachment, ContainerSpec, Exit, Facts, Found, Handle
+from longshore_core._errors import (
+    LongshoreError,
+    PluginContractError,
+    PluginCrash,
+    UnsupportedCapability,
+)
+from longshore_core._model import Attachment, ContainerSpec, Exit, Facts, Found, Handle, Limit
 from longshore_core._plugins.catalog import Installed
 from longshore_core._plugins.hooks import Selected, blame, innermost
 from longshore_core.abc import Driver, Host, Runtime
@@ -113,6 +118,8 @@ class AdaptedDriver(Driver):
         return self.runtime.facts
 
     async def create(self, spec: ContainerSpec) -> Handle:
+        """Raises UnsupportedCapability for what the driver does not declare, without asking it."""
+        self._refuse_undeclared(spec)
         with blame(self.origin, "create"):
             handle = await self.runtime.driver.create(spec)
         return self._own(self._checked(handle, Handle, "create"), spec.id, "create")
@@ -142,6 +149,23 @@ class AdaptedDriver(Driver):
         for found in checked:
             self._own(found.handle, found.id, "survey")
         return checked
+
+    def _refuse_undeclared(self, spec: ContainerSpec) -> None:
+        wanted = {
+            Limit.CPU: spec.limits.cpu_millis,
+            Limit.MEMORY: spec.limits.memory_bytes,
+            Limit.DISK: spec.limits.disk_bytes,
+            Limit.PIDS: spec.limits.pids,
+        }
+        undeclared = [limit for limit in wanted if limit not in self.facts.limits]
+        lacking = [f"a limit of {limit}" for limit in undeclared if wanted[limit] is not None]
+        if spec.sockets and self.facts.programs and not self.facts.sockets:
+            lacking.append("a directory for sockets")
+        if lacking:
+            raise UnsupportedCapability(
+                f"container {spec.id} asks for {', '.join(lacking)}, which the driver "
+                f"{self.origin.label} does not declare"
+            )
 
     def _own(self, handle: Handle, id_: str, operation: str) -> Handle:
         if handle.id != id_:

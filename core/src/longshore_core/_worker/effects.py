@@ -105,6 +105,8 @@ class Deadlines:
     release: float = 60
     halt: float = 5
     remove: float = 60
+    engine_retry: float = ENGINE_RETRY_SECONDS
+    """Between two attempts to wait for a container while the engine cannot be asked."""
 
 
 class Performer:
@@ -291,7 +293,7 @@ class Performer:
                     return Failed(operation="watch", why=why)
                 # Unknown is not dead: ask again for as long as it takes.
                 log.warning("Cannot wait for a container", container_id=handle.id, why=str(exc))
-                await anyio.sleep(ENGINE_RETRY_SECONDS)
+                await anyio.sleep(self._deadlines.engine_retry)
 
     async def _unhealthy(self, id_: ContainerId, reach: Reach) -> Event:
         failures, reason = 0, ""

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from longshore_daemon.inside.jsontext import JSON
 
+Kin = tuple[int, int]
+"""A process's parent and session."""
+
 
 class StdinClosed(Exception):
     """Nobody reads there any more."""
@@ -155,15 +158,15 @@ class Process:
                 raise
         return True
 
-    def kill(self, living: Mapping[int, list[int]] | None = None) -> None:
-        """End all of its session: the group, and those that made groups of their own.
+    def kill(self, living: Mapping[int, Kin] | None = None) -> None:
+        """End all of its session: the group, those that made groups of their own, and those below
+        them that made sessions of their own.
 
-        `living` spares looking through all processes, when `sessions` has been asked before.
+        `living` spares looking through all processes, when `kin` has been asked before.
         """
         if not self.running and _exists(self.pid):
             return
-        members = _members(self.pid) if living is None else living.get(self.pid, [])
-        for pid in (-self.pid, *members):
+        for pid in (*_family(self.pid, living), -self.pid):
             try:
                 os.kill(pid, SIGKILL)
             except (ProcessLookupError, PermissionError):
@@ -189,25 +192,36 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def sessions() -> dict[int, list[int]]:
-    """The living processes by session. Raises OSError where there is no /proc, or a foreign one."""
+def kin() -> dict[int, Kin]:
+    """Parent and session of every living process.
+
+    Raises OSError where there is no /proc, or a foreign one.
+    """
     if os.readlink("/proc/self") != str(os.getpid()):
         raise OSError("/proc is of other processes")
-    found: dict[int, list[int]] = {}
+    found: dict[int, Kin] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:
-                    state, _, _, session, *_ = file.read().rpartition(b")")[2].split()
+                    state, parent, _, session, *_ = file.read().rpartition(b")")[2].split()
             except OSError:
                 continue
             if state not in (b"Z", b"X"):
-                found.setdefault(int(session), []).append(int(name))
+                found[int(name)] = int(parent), int(session)
     return found
 
 
-def _members(session: int) -> list[int]:
-    try:
-        return sessions().get(session, [])
-    except OSError:
-        return []
+def _family(session: int, living: Mapping[int, Kin] | None) -> list[int]:
+    """Who is in the session, and all who descend from those: children come after their parents."""
+    if living is None:
+        try:
+            living = kin()
+        except OSError:
+            return []
+    family = [pid for pid, (_, of) in living.items() if of == session]
+    for pid in family:
+        family += [
+            child for child, (parent, _) in living.items() if parent == pid and child not in family
+        ]
+    return family

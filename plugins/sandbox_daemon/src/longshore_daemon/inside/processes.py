@@ -13,7 +13,7 @@ from time import monotonic
 
 from longshore_daemon.inside.loop import READ, Wait, pause
 from longshore_daemon.inside.output import PIECE, Output
-from longshore_daemon.inside.process import Command, Process, sessions
+from longshore_daemon.inside.process import Command, Kin, Process, kin
 from longshore_daemon.inside.signals import SIGKILL, SIGTERM
 from longshore_daemon.inside.spawn import Pipes, SpawnError, execute, explain
 
@@ -167,14 +167,14 @@ class Processes:
         left = [process.pid for process in self._table.values() if process.send_signal(0)]
         try:
             # Ended ones whom nobody has reaped yet are still in the group.
-            return bool(left) and not sessions().keys().isdisjoint(left)
+            return bool(left) and not {of for _, of in kin().values()}.isdisjoint(left)
         except OSError:
             return True
 
 
-def _living() -> Mapping[int, list[int]]:
+def _living() -> Mapping[int, Kin]:
     try:
-        return sessions()
+        return kin()
     except OSError:
         return {}
 
