@@ -11,6 +11,7 @@ links and connected to through its descriptor, and a socket that is handed out m
 
 from __future__ import annotations
 
+import array
 import contextlib
 import json
 import os
@@ -99,9 +100,7 @@ async def call(
         while not received.endswith(b"\n"):
             await anyio.wait_readable(sock)
             with contextlib.suppress(BlockingIOError):
-                # Python sets close-on-exec on what it opens, not on what it is sent.
-                data, fds, flags, _ = socket.recv_fds(sock, 65536, 4, socket.MSG_CMSG_CLOEXEC)
-                descriptors += fds
+                data, flags = _receive(sock, descriptors)
                 received += data
                 if len(descriptors) > _DESCRIPTORS or flags & socket.MSG_CTRUNC:
                     raise GuestError(f"the guest sent too many descriptors in answer to {op}")
@@ -158,6 +157,21 @@ def _tcp_socket(descriptor: int, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _receive(sock: socket.socket, descriptors: list[int]) -> tuple[bytes, int]:
+    """What has arrived; descriptors with it are added, and no child inherits them.
+
+    `socket.recv_fds` would let children: it does not pass the flag on.
+    """
+    space = socket.CMSG_SPACE(4 * array.array("i").itemsize)
+    data, ancillary, flags, _ = sock.recvmsg(65536, space, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            received = array.array("i")
+            received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
+            descriptors += received
+    return data, flags
 
 
 async def _send(sock: socket.socket, data: bytes) -> None:
