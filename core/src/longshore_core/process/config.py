@@ -43,6 +43,11 @@ def load(model: type[ModelT], file: Path | None, environ: Mapping[str, str]) -> 
     return validate(model, _interpolate(document, environ), raw=document)
 
 
+def load_section(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    """A file that holds one plugin's section of the configuration. Raises ConfigError."""
+    return _interpolate(_parse(file), environ)
+
+
 def validate(
     model: type[ModelT], data: Mapping[str, Any], *, at: Loc = (), raw: object = None
 ) -> ModelT:

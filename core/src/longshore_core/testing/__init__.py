@@ -7,8 +7,14 @@
 from __future__ import annotations
 
 from longshore_core.testing.bench import Bench as Bench
+from longshore_core.testing.bench import SeamBench as SeamBench
 from longshore_core.testing.bench import Settings as Settings
 from longshore_core.testing.catalogue import DRIVER_LAWS as DRIVER_LAWS
+from longshore_core.testing.catalogue import GUEST_LAWS as GUEST_LAWS
+from longshore_core.testing.catalogue import LAWS as LAWS
+from longshore_core.testing.catalogue import MIDDLEWARE_LAWS as MIDDLEWARE_LAWS
+from longshore_core.testing.catalogue import NETWORK_LAWS as NETWORK_LAWS
+from longshore_core.testing.catalogue import REGISTRY_LAWS as REGISTRY_LAWS
 from longshore_core.testing.law import Environment as Environment
 from longshore_core.testing.law import Failed as Failed
 from longshore_core.testing.law import Law as Law

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from longshore_core.testing.bench import Bench
 from longshore_core.testing.law import Law
@@ -11,14 +13,19 @@ from longshore_core.testing.laws import (
     faults,
     files,
     finger,
+    guest,
     info,
     iso,
     life,
     limits,
+    middleware,
     net,
+    network,
     perf,
     recover,
+    registry,
     snap,
+    ttl,
 )
 
 DRIVER_LAWS: Final[tuple[Law[Bench], ...]] = (
@@ -31,7 +38,25 @@ DRIVER_LAWS: Final[tuple[Law[Bench], ...]] = (
     *files.LAWS,
     *limits.LAWS,
     *iso.LAWS,
+    *ttl.LAWS,
     *net.LAWS,
     *snap.LAWS,
     *perf.LAWS,
+)
+NETWORK_LAWS: Final[tuple[Law[network.NetworkBench], ...]] = (*info.SEAM_LAWS, *network.LAWS)
+REGISTRY_LAWS: Final[tuple[Law[registry.RegistryBench], ...]] = (*info.SEAM_LAWS, *registry.LAWS)
+MIDDLEWARE_LAWS: Final[tuple[Law[middleware.MiddlewareBench], ...]] = (
+    *info.SEAM_LAWS,
+    *middleware.LAWS,
+)
+GUEST_LAWS: Final[tuple[Law[guest.GuestBench], ...]] = (*info.SEAM_LAWS, *guest.LAWS)
+
+LAWS: Final[Mapping[str, tuple[Law[Any], ...]]] = MappingProxyType(
+    {
+        "driver": DRIVER_LAWS,
+        "network": NETWORK_LAWS,
+        "registry": REGISTRY_LAWS,
+        "middleware": MIDDLEWARE_LAWS,
+        "guest": GUEST_LAWS,
+    }
 )

@@ -51,6 +51,7 @@ async def run_laws(
 ) -> list[Outcome]:
     """Check a driver against laws, in their order. `tell` hears of each as it is done.
 
+    For another kind of plugin, give a subject: `find_subject("open", kind="network")`.
     Raises UnknownPlugin, PluginLoadError and PluginContractError for a driver that cannot be used
     at all; whatever else goes wrong is a verdict.
     """
