@@ -158,7 +158,10 @@ class Caller:
             except Failure as failure:
                 if self._explain is not None:
                     await self._explain(failure, patience)
-                again = failure.untouched or (call.repeatable and failure.error.retryable)
+                again = failure.untouched or (
+                    # Who has waited for long enough does not begin anew.
+                    call.repeatable and failure.error.retryable and failure.error.code != "TIMEOUT"
+                )
                 if not (again and call.can_be_sent_again and await patience.wait(self.carrier)):
                     # Of the two, the caller is told the cause beneath it.
                     raise failure.error from failure.__cause__
