@@ -25,8 +25,8 @@ def test_a_process_is_created_with_its_description(daemon: Daemon) -> None:
     assert (after["status"], after["exit_code"], after["signal"]) == ("exited", 3, None)
     assert after["ended_at"] >= after["started_at"]
     assert set(after) == {
-        *("pid", "status", "exit_code", "signal", "stdin_writable", "command", "args"),
-        *("started_at", "ended_at"),
+        *("pid", "status", "exit_code", "signal", "timed_out", "stdin_writable", "command"),
+        *("args", "started_at", "ended_at"),
     }
 
 

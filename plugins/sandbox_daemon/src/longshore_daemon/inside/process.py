@@ -134,6 +134,7 @@ class Process:
             "status": status,
             "exit_code": self.exit_code,
             "signal": self.signal,
+            "timed_out": self.timed_out,
             "stdin_writable": self.stdin is not None and self.stdin.writable,
             "command": self.command,
             "args": list(self.args),
