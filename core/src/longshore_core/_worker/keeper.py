@@ -8,15 +8,15 @@ while deciding.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
 import anyio
 import structlog
 
-from longshore_core._errors import BackendError, CapacityExhausted, KernelBug, LongshoreError
+from longshore_core._errors import BackendError, CapacityExhausted, KernelBug
 from longshore_core._machine import step as machine
 from longshore_core._machine.ledger import Ledger
 from longshore_core._machine.life import (
@@ -47,16 +47,12 @@ from longshore_core._worker.lanes import Boundary, Lanes
 from longshore_core._worker.mail import Message, Outcome, Refusal, Taken, Ticket, Wish
 from longshore_core._worker.routes import RouteFeed
 from longshore_core._worker.store import Changes, Store
+from longshore_core._worker.surveying import Survey, try_survey, wait_survey
 from longshore_core._worker.transitions import Transitions
 
 RETRY_COMMIT_SECONDS: Final = 1.0
-RETRY_SURVEY_SECONDS: Final = 2.0
-SURVEY_SECONDS: Final = 60.0
 
 log = structlog.stdlib.get_logger("longshore_core.containers")
-
-
-Survey: TypeAlias = Callable[[], Awaitable[Sequence[Found]]]
 
 
 @dataclass(slots=True)
@@ -154,7 +150,7 @@ class Keeper:
         for container in self._containers.values():
             if not isinstance(container.life, Terminated):
                 self._ledger = self._ledger.adopt(container.id, container.order.limits)
-        found = await self._survey(survey)
+        found = await wait_survey(survey)
         reconciled = reconcile(self._containers, found)
         turn, now = _Turn(), self._use.clock()
         for id_, event in reconciled.events.items():
@@ -166,16 +162,8 @@ class Keeper:
         self._remove_strays(lanes, reconciled.sweep)
 
     async def sweep(self, lanes: Lanes, survey: Survey) -> None:
-        """Remove whatever bears our mark and has no record: leftovers of what went wrong.
-
-        A driver that cannot be asked, or breaks, is asked again with the next sweep.
-        """
-        try:
-            with anyio.fail_after(SURVEY_SECONDS):
-                found = await survey()
-        except (LongshoreError, TimeoutError) as exc:
-            log.warning("Cannot look for leftovers", why=str(exc) or "no answer in time")
-            return
+        """Remove whatever bears our mark and has no record: leftovers of what went wrong."""
+        found = await try_survey(survey)
         self._remove_strays(lanes, [item for item in found if item.id not in self._containers])
 
     async def run(self) -> None:
@@ -213,18 +201,6 @@ class Keeper:
             log.warning("Removing a container that nobody wants", container_id=stray.id)
             for effect in (Revoke(), Remove(handle=stray.handle)):
                 lanes.submit(self._ticket(stray.id, 0), effect)
-
-    async def _survey(self, survey: Survey) -> Sequence[Found]:
-        while True:
-            try:
-                with anyio.fail_after(SURVEY_SECONDS):
-                    return await survey()
-            except (LongshoreError, TimeoutError) as exc:
-                if isinstance(exc, LongshoreError) and not exc.retryable:
-                    raise
-                why = str(exc) or "no answer in time"
-                log.warning("The engine cannot be asked; waiting for it", why=why)
-                await anyio.sleep(RETRY_SURVEY_SECONDS)
 
     async def _wait_for_mail(self) -> None:
         if not self._mail:
