@@ -68,8 +68,9 @@ class Plug(Generic[ConfigT, ThingT]):
     """A config model, and how to open a backend from it.
 
     The model is pydantic's; `type` is the entry point's name and never reaches it. `open` is
-    entered once, before the worker takes work, and left last: its exit path is its `finally`,
-    shielded, with a deadline of 10 seconds.
+    entered once, before the worker takes work, with a deadline of 120 seconds, and left last: its
+    exit path is its `finally`, shielded, with a deadline of 10 seconds. Both happen in one task, so
+    it may hold a task group open; what fails in there ends the worker, which names the plugin.
     """
 
     config: type[ConfigT]
@@ -100,7 +101,10 @@ class Driver(Protocol):
 
     @abstractmethod
     async def wait(self, handle: Handle) -> Exit:
-        """Wait for PID 1 to end. Any number may wait; a cancelled waiter disturbs no other."""
+        """Wait for PID 1 to end. Any number may wait; a cancelled waiter disturbs no other.
+
+        Raises EngineUnavailable, or another retryable error, to be asked again.
+        """
         ...
 
     @abstractmethod

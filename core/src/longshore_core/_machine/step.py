@@ -235,7 +235,7 @@ def _woken(container: Container, now: float, grace: float) -> Step:
             return _remove(container, why, handle)
         case Removing(handle=handle) as life if life.attempts:
             trying = replace(container, life=replace(life, policy_stays=False))
-            return trying, (Revoke(), Remove(handle=handle))
+            return trying, (Abandon(), Revoke(), Remove(handle=handle))
         # Stale, or early after a clock was set back: whatever is still due is asked for again.
         case Running() | Stopping():
             return container, _timer(container)
@@ -351,7 +351,7 @@ def _remove(container: Container, why: Ending, handle: Handle | None = None) -> 
 def _remove_again(container: Container, life: Removing, now: float) -> Step:
     pause = RETRY_SECONDS[min(life.attempts, len(RETRY_SECONDS) - 1)]
     waiting = replace(container, life=replace(life, attempts=life.attempts + 1))
-    return waiting, (Abandon(), Wake(at=now + pause))
+    return waiting, (Wake(at=now + pause),)
 
 
 def _timer(container: Container) -> tuple[Wake, ...]:
