@@ -116,7 +116,7 @@ async def test_a_change_begins_no_life(harbour, world) -> None:
         await here.ends()
         await here.want(replace(ORDER, timeout_seconds=5), begins=False)
         assert isinstance(here.life(), Terminated)
-        await here.want(ORDER)
+        await here.want(replace(ORDER, timeout_seconds=5))
         await here.reaches("running")
         assert here.keeper.containers[C1].incarnation == 2
 
@@ -147,7 +147,7 @@ async def test_what_there_is_no_room_for_is_refused_until_there_is(harbour, worl
         await here.reaches("running")
         world.end("c1", Exit(code=0))
         await here.ends()
-        await here.want(other)
+        await here.want(replace(other, timeout_seconds=5))
         await here.reaches("running", "c2")
 
 
