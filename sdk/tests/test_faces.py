@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import longshore
@@ -90,3 +93,18 @@ def test_importing_longshore_imports_no_http_client() -> None:
     assert not {"'httpx'", "'anyio'", "'ssl'", "'json'"} & set(
         done.stdout.strip("[]\n").split(", ")
     )
+
+
+def test_every_type_of_the_public_interface_is_known(tmp_path: Path) -> None:
+    # Of a copy, since pyright looks for what is installed, and we are so by a path alone.
+    package = Path(longshore.__file__).parent
+    shutil.copytree(package, tmp_path / "longshore", ignore=shutil.ignore_patterns("*.pyc"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pyright", "--verifytypes", "longshore", "--ignoreexternal"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Type completeness score: 100%" in done.stdout, done.stdout

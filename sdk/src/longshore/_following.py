@@ -10,6 +10,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final, cast
@@ -82,9 +83,17 @@ class Follower:
             if self._ready:
                 return self._chunk(self._ready.popleft())
             if self.end is not None:
-                await self.close()
+                await self._finish()
                 return None
             await self._advance(min(until, monotonic() + remaining()))
+
+    async def _finish(self) -> None:
+        """Read the end of the answer, too: then its connection can carry the next one."""
+        if self._opened is not None:
+            with suppress(CarryError):
+                while await self._opened.stream.read():
+                    continue
+        await self.close()
 
     async def close(self) -> None:
         """Follow no longer. The process goes on. Idempotent."""

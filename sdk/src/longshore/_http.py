@@ -18,7 +18,7 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from io import IOBase
@@ -104,7 +104,7 @@ class _BlockingStream(_Answer):
             return next(self._pieces, b"")
 
     async def close(self) -> None:
-        with _mapped():
+        with suppress(CarryError), _mapped():
             self._response.close()
 
 
@@ -165,8 +165,20 @@ class _AsyncStream(_Answer):
             return await anext(self._pieces, b"")
 
     async def close(self) -> None:
-        with _mapped(), anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+        with suppress(CarryError), _mapped(), anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await self._leave()
             await self._response.aclose()
+
+    async def _leave(self) -> None:
+        """End the generators that httpx reads by, one within the other.
+
+        Closing the outermost leaves the others to be collected, which trio complains of. A
+        cancelled wait of the innermost ends them all.
+        """
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            async for _ in self._pieces:
+                continue
 
 
 class AsyncCarrier:

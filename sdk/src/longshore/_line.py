@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -123,10 +123,9 @@ class Line:
         """Whether the daemon answers, asked once."""
         call = await self.call(Ask(method="GET", path="/health", phase="health"))
         try:
-            opened = await self.caller.open_once(replace(call, once=True))
+            await self.caller.read_whole(call, await self.caller.open_once(call))
         except Failure:
             return False
-        await opened.stream.close()
         return True
 
     async def explain(self, failure: Failure, patience: Patience) -> None:
