@@ -42,6 +42,8 @@ ThingT = TypeVar("ThingT")
 
 HANDLE: Final = TypeAdapter(Handle)
 TIDY_SECONDS: Final = 20.0
+_READY_SECONDS: Final = 0.2
+"""What a program may take to prepare itself that cannot say when it has."""
 _FIRST_OWNER: Final = "worker-1/driver"
 
 
@@ -195,6 +197,9 @@ class Bench(SeamBench[Runtime]):
         attachment = await self.driver.start(handle)
         if "{ready}" in script:
             await self.told(attachment, READY)
+            if attachment.reach is None:
+                # It has no way to say so.
+                await self.clock.pass_time(_READY_SECONDS)
         return handle
 
     async def told(self, attachment: Attachment, name: str) -> None:

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from longshore_core.testing.bench import Bench
 from longshore_core.testing.law import Law
-from longshore_core.testing.laws import exec as programs
 from longshore_core.testing.laws import (
+    chaos,
     faults,
     files,
     finger,
@@ -27,6 +27,7 @@ from longshore_core.testing.laws import (
     snap,
     ttl,
 )
+from longshore_core.testing.laws import exec as programs
 
 DRIVER_LAWS: Final[tuple[Law[Bench], ...]] = (
     *info.LAWS,
@@ -42,6 +43,7 @@ DRIVER_LAWS: Final[tuple[Law[Bench], ...]] = (
     *net.LAWS,
     *snap.LAWS,
     *perf.LAWS,
+    *chaos.LAWS,
 )
 NETWORK_LAWS: Final[tuple[Law[network.NetworkBench], ...]] = (*info.SEAM_LAWS, *network.LAWS)
 REGISTRY_LAWS: Final[tuple[Law[registry.RegistryBench], ...]] = (*info.SEAM_LAWS, *registry.LAWS)
