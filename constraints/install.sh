@@ -9,7 +9,8 @@ python=${PYTHON:-python3}
 # uv needs seconds where pip needs half a minute; where there is no uv, or only pip knows the way to
 # the index, pip does it.
 install() {
-    .venv/bin/uv pip install --quiet --python .venv/bin/python "$@" 2>.venv/uv.log ||
+    # Compiled now, as pip does, and not at the first start, where somebody waits.
+    .venv/bin/uv pip install --quiet --compile-bytecode --python .venv/bin/python "$@" 2>.venv/uv.log ||
         .venv/bin/pip install --quiet --disable-pip-version-check "$@"
 }
 
@@ -29,3 +30,4 @@ install --require-hashes -r "constraints/$pins.txt"
 # An editable cannot be hashed, hence the second step.
 set -- $(for dist in "$@"; do printf ' -e %s' "$dist"; done)
 [ $# -eq 0 ] || install --no-deps --no-build-isolation "$@"
+.venv/bin/python -m compileall -q core/src proto/src sdk/src plugins/*/src

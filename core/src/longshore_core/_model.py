@@ -222,3 +222,52 @@ class Gap:
 
     first: int
     last: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullProgress:
+    """How far the pull of an image has come."""
+
+    reference: str
+    done_bytes: int = 0
+    total_bytes: int | None = None
+    """`None` until the engine knows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """An engine at one moment."""
+
+    healthy: bool
+    reason: str = ""
+    """Why it is not healthy, as a sentence for the operator."""
+    engine: str = ""
+    """Name and version, such as `Docker 20.10.24`; empty while it has never answered."""
+    free: Limits = field(default_factory=Limits)
+    """What it could still give; `None` where it cannot tell."""
+    images: tuple[str, ...] = ()
+    """References of the images that start without a pull, sorted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a container uses. `None` where the engine cannot tell."""
+
+    cpu_seconds: float | None = None
+    """Since it was started."""
+    memory_bytes: int | None = None
+    pids: int | None = None
+
+
+class Stream(StrEnum):
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Bytes that a process wrote, and from which position of both its streams together."""
+
+    stream: Stream
+    offset: int
+    data: bytes

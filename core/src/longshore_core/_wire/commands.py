@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 from longshore_proto import executor_api_pb2 as pb
@@ -12,9 +12,7 @@ from longshore_core._machine.reports import SnapshotFailed
 from longshore_core._model import ContainerId, ContainerKind
 from longshore_core._wire import convert
 from longshore_core._wire.convert import Malformed
-
-if TYPE_CHECKING:
-    from longshore_core._wire.link import Desk
+from longshore_core._wire.desk import Desk
 
 NO_SNAPSHOTS: Final = "snapshots not configured on this dataplane"
 
@@ -86,4 +84,4 @@ class Commands:
         if container is None:
             log.warning("Update of an unknown container", container_id=update.container_id)
             return
-        await self._desk.want(convert.amended(container.order, update.sandbox_metadata))
+        await self._desk.amend(convert.amended(container.order, update.sandbox_metadata))

@@ -32,11 +32,11 @@ from longshore_core._machine.life import (
     Remove,
     ReportStarted,
     ReportTerminated,
+    Revoke,
     Terminated,
     TerminationReason,
     Unwanted,
     Wake,
-    Wanted,
     Watch,
     Woken,
 )
@@ -204,7 +204,8 @@ class Keeper:
     def _remove_strays(self, lanes: Lanes, strays: Sequence[Found]) -> None:
         for stray in strays:
             log.warning("Removing a container that nobody wants", container_id=stray.id)
-            lanes.submit(self._ticket(stray.id, 0), Remove(handle=stray.handle))
+            for effect in (Revoke(), Remove(handle=stray.handle)):
+                lanes.submit(self._ticket(stray.id, 0), effect)
 
     async def _wait_for_mail(self) -> None:
         if not self._mail:
@@ -216,8 +217,8 @@ class Keeper:
 
     def _take(self, turn: _Turn, message: Message, now: float) -> None:
         match message:
-            case Wish(container=id_, event=event):
-                self._wish(turn, id_, event, now)
+            case Wish():
+                self._wish(turn, message, now)
             case Refusal(order=order, why=why):
                 self._refuse(turn, order, why)
             case Outcome(ticket=ticket, event=event):
@@ -230,14 +231,14 @@ class Keeper:
             case report:
                 self._report(turn, report)
 
-    def _wish(self, turn: _Turn, id_: ContainerId, event: Wanted | Unwanted, now: float) -> None:
+    def _wish(self, turn: _Turn, wish: Wish, now: float) -> None:
+        id_, event = wish.container, wish.event
         container = self._containers.get(id_)
-        ended = container is not None and isinstance(container.life, Terminated)
-        if container is not None and not (ended and isinstance(event, Wanted)):
+        if container is not None and not isinstance(container.life, Terminated):
             self._step(turn, container, event, now)
             return
-        if isinstance(event, Unwanted):
-            return  # it is gone already, which is what was wanted
+        if isinstance(event, Unwanted) or not wish.begins:
+            return  # it is gone already
         if container is not None and container.order == event.order:
             # The same wish once more, and the server has yet to hear that it was fulfilled: what
             # has run must not run again because a command came twice.
@@ -258,6 +259,11 @@ class Keeper:
 
     def _refuse(self, turn: _Turn, order: Order, why: Ending) -> None:
         before = self._containers.get(order.id)
+        if before is not None and not isinstance(before.life, Terminated):
+            log.warning(
+                "Refused a new order for what lives", container_id=order.id, why=why.message
+            )
+            return
         incarnation = 1 if before is None else before.incarnation + 1
         self._enter(turn, before, machine.refuse(order, why, incarnation=incarnation))
 

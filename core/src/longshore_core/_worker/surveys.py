@@ -36,7 +36,9 @@ async def wait_for_survey(survey: Survey, patience: Patience) -> Sequence[Found]
     while True:
         try:
             return await _ask(survey, patience)
-        except EngineUnavailable as exc:
+        except LongshoreError as exc:
+            if not exc.retryable:
+                raise
             log.warning("The engine cannot be asked; waiting for it", why=str(exc))
             await anyio.sleep(patience.pause)
 

@@ -151,23 +151,19 @@ async def open_worker(
         total = Capacity(cpu_millis=MOST_LIVES * CPU_MILLIS, memory_bytes=1, disk_bytes=1)
         keeper = Keeper(keeping, Ledger(total=total))
         performer = Performer(backends, EXECUTOR, _deadlines(patience))
-        try:
-            async with anyio.create_task_group() as tasks:
-                lanes = Lanes(tasks, performer, keeper.post, fuse)
-                await keeper.recover(lanes, backends.driver.survey)
-                tasks.start_soon(keeper.run)
-                yield Worker(
-                    keeper=keeper,
-                    desk=KeepersDesk(keeper, routes),
-                    driver=backends.driver,
-                    clock=clock,
-                    lanes=lanes,
-                    tasks=tasks,
-                )
-                tasks.cancel_scope.cancel()
-        finally:
-            with anyio.move_on_after(5, shield=True):
-                await performer.aclose()
+        async with anyio.create_task_group() as tasks:
+            lanes = Lanes(tasks, performer, keeper.post, fuse)
+            await keeper.recover(lanes, backends.driver.survey)
+            tasks.start_soon(keeper.run)
+            yield Worker(
+                keeper=keeper,
+                desk=KeepersDesk(keeper, routes),
+                driver=backends.driver,
+                clock=clock,
+                lanes=lanes,
+                tasks=tasks,
+            )
+            tasks.cancel_scope.cancel()
 
 
 def _deadlines(patience: float) -> Deadlines:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from longshore_daemon.inside.jsontext import JSON
 
+Kin = tuple[int, int]
+"""A process's parent and session."""
+
 
 class StdinClosed(Exception):
     """Nobody reads there any more."""
@@ -131,6 +134,7 @@ class Process:
             "status": status,
             "exit_code": self.exit_code,
             "signal": self.signal,
+            "timed_out": self.timed_out,
             "stdin_writable": self.stdin is not None and self.stdin.writable,
             "command": self.command,
             "args": list(self.args),
@@ -155,12 +159,15 @@ class Process:
                 raise
         return True
 
-    def kill(self) -> None:
+    def kill(self, living: Mapping[int, Kin] | None = None) -> None:
         """End all of its session: the group, those that made groups of their own, and those below
-        them that made sessions of their own."""
+        them that made sessions of their own.
+
+        `living` spares looking through all processes, when `kin` has been asked before.
+        """
         if not self.running and _exists(self.pid):
             return
-        for pid in (*_family(self.pid), -self.pid):
+        for pid in (*_family(self.pid, living), -self.pid):
             try:
                 os.kill(pid, SIGKILL)
             except (ProcessLookupError, PermissionError):
@@ -186,19 +193,14 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def sessions() -> dict[int, list[int]]:
-    """The living processes by session. Raises OSError where there is no /proc, or a foreign one."""
-    found: dict[int, list[int]] = {}
-    for pid, (_, session) in _living().items():
-        found.setdefault(session, []).append(pid)
-    return found
+def kin() -> dict[int, Kin]:
+    """Parent and session of every living process.
 
-
-def _living() -> dict[int, tuple[int, int]]:
-    """Parent and session of every living process. Raises OSError, as `sessions` does."""
+    Raises OSError where there is no /proc, or a foreign one.
+    """
     if os.readlink("/proc/self") != str(os.getpid()):
         raise OSError("/proc is of other processes")
-    found: dict[int, tuple[int, int]] = {}
+    found: dict[int, Kin] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
@@ -211,12 +213,13 @@ def _living() -> dict[int, tuple[int, int]]:
     return found
 
 
-def _family(session: int) -> list[int]:
+def _family(session: int, living: Mapping[int, Kin] | None) -> list[int]:
     """Who is in the session, and all who descend from those: children come after their parents."""
-    try:
-        living = _living()
-    except OSError:
-        return []
+    if living is None:
+        try:
+            living = kin()
+        except OSError:
+            return []
     family = [pid for pid, (_, of) in living.items() if of == session]
     for pid in family:
         family += [

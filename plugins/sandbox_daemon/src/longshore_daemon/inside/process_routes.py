@@ -57,7 +57,11 @@ class ProcessRoutes:
         command.stdin = fields.choice("stdin_mode", "closed", "pipe") == "pipe"
         command.stdout = fields.choice("stdout_mode", "capture", "discard") == "capture"
         command.stderr = fields.choice("stderr_mode", "capture", "discard") == "capture"
-        await exchange.answer(201, spawn(self._processes, command).info())
+        timeout = fields.positive("timeout")
+        process = spawn(self._processes, command)
+        if timeout is not None:
+            self._processes.limit(process, timeout)
+        await exchange.answer(201, process.info())
 
     async def show_all(self, exchange: Exchange) -> None:
         shown: list[JSON] = [process.info() for process in self._processes.all()]

@@ -13,7 +13,7 @@ from time import monotonic
 
 from longshore_daemon.inside.loop import READ, Wait, pause
 from longshore_daemon.inside.output import PIECE, Output
-from longshore_daemon.inside.process import Command, Process, sessions
+from longshore_daemon.inside.process import Command, Kin, Process, kin
 from longshore_daemon.inside.signals import SIGKILL, SIGTERM
 from longshore_daemon.inside.spawn import Pipes, SpawnError, execute, explain
 
@@ -134,10 +134,11 @@ class Processes:
         _remove_directory(self._logs)
 
     def _signal_all(self, number: int) -> None:
+        living = _living() if number == SIGKILL else None
         for process in self._table.values():
             try:
                 if number == SIGKILL:
-                    process.kill()
+                    process.kill(living)
                 else:
                     process.send_signal(number)
             except PermissionError:
@@ -166,9 +167,16 @@ class Processes:
         left = [process.pid for process in self._table.values() if process.send_signal(0)]
         try:
             # Ended ones whom nobody has reaped yet are still in the group.
-            return bool(left) and not sessions().keys().isdisjoint(left)
+            return bool(left) and not {of for _, of in kin().values()}.isdisjoint(left)
         except OSError:
             return True
+
+
+def _living() -> Mapping[int, Kin]:
+    try:
+        return kin()
+    except OSError:
+        return {}
 
 
 def _read_once(process: Process, descriptor: int) -> int | None:

@@ -7,6 +7,7 @@ from time import monotonic
 from longshore_daemon.inside import file_routes
 from longshore_daemon.inside.exchange import ApiError, Exchange
 from longshore_daemon.inside.follow_routes import FollowRoutes
+from longshore_daemon.inside.frame_routes import FrameRoutes
 from longshore_daemon.inside.http import HEAD_LIMIT, BadRequest, Head, parse_head, unquote
 from longshore_daemon.inside.output_routes import OutputRoutes
 from longshore_daemon.inside.process_routes import ProcessRoutes
@@ -33,11 +34,13 @@ class Server:
         self._sandbox = sandbox
         processes = ProcessRoutes(sandbox.processes)
         output, follow = OutputRoutes(sandbox.processes), FollowRoutes(sandbox.processes)
+        frames = FrameRoutes(sandbox.processes)
         self._routes: tuple[Route, ...] = (
             ("GET", "health", _answer_health),
             ("HEAD", "health", _answer_health),
             ("GET", "info", self._answer_info),
             ("POST", "processes/run", follow.run),
+            ("POST", "processes/frames", frames.run),
             ("POST", "processes", processes.create),
             ("GET", "processes", processes.show_all),
             ("GET", "processes/*", processes.show),
@@ -45,6 +48,7 @@ class Server:
             ("POST", "processes/*/signal", processes.send_signal),
             ("POST", "processes/*/stdin", processes.write_stdin),
             ("POST", "processes/*/stdin/close", processes.close_stdin),
+            ("GET", "processes/*/frames", frames.follow),
             ("GET", "processes/*/*", output.read),
             ("GET", "processes/*/*/follow", follow.follow),
             ("GET", "files", file_routes.read),

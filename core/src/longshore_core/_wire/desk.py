@@ -1,0 +1,33 @@
+"""What the link to the server needs of whoever keeps the containers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from longshore_core._machine.life import Container, Ending, Order
+from longshore_core._machine.reports import Numbered, Report
+from longshore_core._model import ContainerId
+
+
+class Desk(Protocol):
+    """Where the link finds what to report, and leaves what the server wants."""
+
+    @property
+    def containers(self) -> Mapping[ContainerId, Container]: ...
+    @property
+    def reports(self) -> Sequence[Numbered]: ...
+    async def want(self, order: Order) -> None: ...
+    async def amend(self, order: Order) -> None:
+        """Change what lives; nothing begins with it."""
+        ...
+
+    async def unwant(self, container: ContainerId) -> None: ...
+    async def refuse(self, order: Order, why: Ending) -> None: ...
+    async def report(self, report: Report) -> None: ...
+    async def taken(self, numbers: frozenset[int]) -> None: ...
+    async def published(self) -> None:
+        """Return when the proxy knows all that `reports` say, or soon after."""
+        ...
+
+    async def changed(self) -> None: ...
