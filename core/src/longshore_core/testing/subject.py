@@ -69,6 +69,13 @@ class Subject(Generic[ThingT]):
     def plug(self) -> Plug[Any, ThingT]:
         return self.selected.plug
 
+    def describe(self) -> dict[str, Any]:
+        """The schema of its config, from its hook, asked once more."""
+        hook = getattr(self.selected.loaded.manager.hook, self.seam.hook, None)
+        plug = self.plug if hook is None else accept(self.seam, self.origin, hook())
+        schema: dict[str, Any] = plug.config.model_json_schema()
+        return schema
+
     def open(self, host: Host) -> AbstractAsyncContextManager[ThingT]:
         """Open it, as the kernel does."""
         return opened(self.selected, dict(self.options), host, self.seam.path)
