@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from signal import Signals
-from typing import Any
+from typing import Any, TypeVar
 
 import longshore_forkexec
 from longshore_core import (
@@ -47,10 +47,22 @@ class Mutant:
 MUTANTS: dict[str, Mutant] = {}
 
 
-def model(law: str, *, facts: Facts = FACTS) -> Callable[[type], type]:
+class Broken(ReferenceDriver):
+    """Works as the reference does, but for what a mutant changes."""
+
+    host: Host
+
+    async def close(self) -> None:
+        """What a mutant may have to clean up after the verdict."""
+
+
+BrokenT = TypeVar("BrokenT", bound=Broken)
+
+
+def model(law: str, *, facts: Facts = FACTS) -> Callable[[type[BrokenT]], type[BrokenT]]:
     """Plant a class that takes the reference driver's place."""
 
-    def plant(cls: type[ReferenceDriver]) -> type:
+    def plant(cls: type[BrokenT]) -> type[BrokenT]:
         @asynccontextmanager
         async def open_(config: Config, host: Host) -> AsyncGenerator[Runtime]:
             driver = cls(config, world_file(host.state_dir, host.owner))
@@ -90,15 +102,6 @@ def replaced(runtime: Runtime, driver: ReferenceDriver, cls: type[Any]) -> Runti
     if issubclass(cls, ModelMeter):
         return replace(runtime, usage=cls(driver))
     return replace(runtime, logs=cls(driver))
-
-
-class Broken(ReferenceDriver):
-    """Works as the reference does, but for what a mutant changes."""
-
-    host: Host
-
-    async def close(self) -> None:
-        """What a mutant may have to clean up after the verdict."""
 
 
 class Wrapped(Driver):

@@ -17,6 +17,7 @@ from longshore_core import (
     Handle,
     Limit,
     Stream,
+    UnixReach,
 )
 from longshore_core.abc import Running
 
@@ -51,7 +52,7 @@ class ClaimsSocketsAndHasNone(Wrapped):
 class LetsEverybodyIn(Wrapped):
     async def start(self, handle: Handle) -> Attachment:
         attachment = await super().start(handle)
-        if attachment.reach is not None:
+        if isinstance(attachment.reach, UnixReach):
             os.chmod(attachment.reach.path, 0o777)
         return attachment
 
@@ -60,7 +61,7 @@ class LetsEverybodyIn(Wrapped):
 class WritesDownWhatItSees(Wrapped):
     async def start(self, handle: Handle) -> Attachment:
         attachment = await super().start(handle)
-        if attachment.reach is not None:
+        if isinstance(attachment.reach, UnixReach):
             (self.host.state_dir / handle.id / "trace").write_text(f"hush-{self._mark()}")
         return attachment
 
