@@ -13,6 +13,7 @@ from longshore_core import RequestError
 from longshore_server.http.errors import SandboxError
 from longshore_server.http.services import Api, Limit, Services, Tenant, Whose
 from longshore_server.http.shapes import (
+    CreatedSandbox,
     CreateSandbox,
     SandboxInfo,
     SandboxList,
@@ -42,7 +43,7 @@ async def create_sandbox(
     wait: Annotated[bool, Query(description="answer when it runs")] = False,
     wait_timeout_secs: Annotated[WaitSeconds | None, Query()] = None,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
-) -> SandboxInfo:
+) -> CreatedSandbox:
     wish = body or CreateSandbox()
     if wish.snapshot_id is not None:
         raise RequestError(
@@ -70,7 +71,7 @@ async def create_sandbox(
     if wait or wish.wait:
         asked = [one for one in (wait_timeout_secs, wish.wait_timeout_secs) if one is not None]
         record = await _running(request, api, record, min([*asked, _client_patience(request)]))
-    return _info(api, record)
+    return CreatedSandbox(**_info(api, record).model_dump())
 
 
 @router.get("", response_model_exclude_none=True, summary="List sandboxes, the newest first")

@@ -160,7 +160,6 @@ class SandboxInfo(BaseModel):
     """A sandbox. What is unknown or unset is left out."""
 
     id: str
-    sandbox_id: str
     namespace: str
     application: str | None = None
     image: str
@@ -184,6 +183,15 @@ class SandboxInfo(BaseModel):
     )
     error_details: ErrorDetails | None = None
     exit_code: int | None = None
+
+
+class CreatedSandbox(SandboxInfo):
+    """The same, with the id under the name that it has in this one answer.
+
+    Clients of one generation take both names for one field, and refuse it when it comes twice.
+    """
+
+    id: str = Field(serialization_alias="sandbox_id")
 
 
 class SandboxList(BaseModel):
@@ -211,7 +219,6 @@ def sandbox_info(
     failed = detail.error_message is not None or detail.error_code is not None
     return SandboxInfo(
         id=record.id,
-        sandbox_id=record.id,
         namespace=record.namespace,
         application=record.application,
         image=spec.image,
