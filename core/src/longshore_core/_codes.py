@@ -62,6 +62,10 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
         "SANDBOX_FAILED": ErrorCode(
             500, False, "The sandbox ended before it ran; the message says why."
         ),
+        "SANDBOX_TERMINATED": ErrorCode(
+            409, False, "The sandbox has ended, or was deleted while the request waited for it."
+        ),
+        "NAME_TAKEN": ErrorCode(409, False, "A live sandbox of the namespace has that name."),
         "IDEMPOTENCY_MISMATCH": ErrorCode(
             409, False, "The idempotency key was used before with another body."
         ),

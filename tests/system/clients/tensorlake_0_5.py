@@ -42,13 +42,15 @@ def run(sandbox: Sandbox) -> None:
 
 
 def main() -> None:
-    sandbox = Sandbox.create(image="python:3.11-slim", cpus=0.5, memory_mb=256, timeout_secs=300)
+    sandbox = Sandbox.create(image="python:3.11-slim", cpus=0.5, memory_mb=256, name="box")
     info = sandbox.info()
     assert (info.image, info.resources.memory_mb) == ("python:3.11-slim", 256)
+    assert info.name == "box"
     client = SandboxClient()
     assert sandbox.sandbox_id in [one.sandbox_id for one in client.list()]
     run(sandbox)
-    run(Sandbox.connect(sandbox.sandbox_id))
+    sandbox.update(name="crate")
+    run(Sandbox.connect("crate"))
     assert raised(RemoteAPIError, sandbox.suspend).status_code == 501
     sandbox.terminate()
     raised(SandboxNotFoundError, lambda: client.get("no-such-sandbox"))
