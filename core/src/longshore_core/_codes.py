@@ -114,6 +114,15 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
         "STDIN_NOT_WRITABLE": ErrorCode(
             400, False, "The process was started without stdin, or it is closed."
         ),
+        "TOO_MANY_SESSIONS": ErrorCode(
+            429, True, "As many PTY sessions run as may. End one, or wait until one has ended."
+        ),
+        "INVALID_TOKEN": ErrorCode(
+            403, False, "The PTY session's token is wrong, or there is no such session."
+        ),
+        "UPGRADE_REQUIRED": ErrorCode(
+            426, False, "The route is a WebSocket's: send a handshake of version 13."
+        ),
         "PATH_TRAVERSAL": ErrorCode(403, False, "A path may not contain `..`."),
         "PERMISSION_DENIED": ErrorCode(403, False, "The system refuses access to that path."),
         "IS_DIRECTORY": ErrorCode(400, False, "The path is a directory where a file was expected."),

@@ -76,8 +76,10 @@ class Fields:
             raise _refuse(name, "a number above 0")
         return float(value)
 
-    def integer(self, name: str) -> int:
+    def integer(self, name: str, default: int | None = None) -> int:
         value = self._values.get(name)
+        if value is None and default is not None:
+            return default
         if isinstance(value, bool) or not isinstance(value, int):
             raise _refuse(name, "a whole number")
         return value

@@ -26,10 +26,15 @@ def read_command(fields: Fields) -> Command:
     return command
 
 
-def spawn(processes: Processes, command: Command) -> Process:
-    """Start it. Raises ApiError 400, or 503 when the sandbox is stopping."""
+def refuse_when_stopping(processes: Processes) -> None:
+    """Raises ApiError 503."""
     if processes.stopping:
         raise ApiError(503, "STOPPING", "the sandbox is stopping", retryable=False)
+
+
+def spawn(processes: Processes, command: Command) -> Process:
+    """Start it. Raises ApiError 400, or 503 when the sandbox is stopping."""
+    refuse_when_stopping(processes)
     try:
         return processes.spawn(command)
     except SpawnError as exc:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 from longshore_daemon.inside import file_routes
+from longshore_daemon.inside.areas import Areas
 from longshore_daemon.inside.exchange import ApiError, Exchange
 from longshore_daemon.inside.follow_routes import FollowRoutes
 from longshore_daemon.inside.http import HEAD_LIMIT, BadRequest, Head, parse_head, unquote
@@ -31,6 +32,7 @@ class Server:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
+        self._areas = Areas(sandbox.processes)
         processes = ProcessRoutes(sandbox.processes)
         output, follow = OutputRoutes(sandbox.processes), FollowRoutes(sandbox.processes)
         self._routes: tuple[Route, ...] = (
@@ -92,8 +94,9 @@ class Server:
         """Raises ApiError 404 or 405."""
         allowed: list[str] = []
         if head.path.startswith(_PREFIX):
-            for route_method, pattern, route in self._routes:
-                captured = _match(pattern, head.path[len(_PREFIX) :])
+            path = head.path[len(_PREFIX) :]
+            for route_method, pattern, route in (*self._routes, *self._areas.routes(path)):
+                captured = _match(pattern, path)
                 if captured is not None:
                     if route_method == head.method:
                         return route, captured

@@ -1,0 +1,36 @@
+"""Parts of the API that most sandboxes never use: imported when somebody first asks for them.
+
+What is imported at the start, every sandbox pays for, in time and in memory. So here, and only
+here, imports stand in functions.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore_daemon.inside.processes import Processes
+    from longshore_daemon.inside.server import Route
+
+
+class Areas:
+    """Routes by the first part of their path."""
+
+    __slots__ = ("_loaded", "_processes")
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._loaded: dict[str, tuple[Route, ...]] = {}
+
+    def routes(self, path: str) -> tuple[Route, ...]:
+        """Those among which the one for a path is, if it is among any."""
+        name = path.partition("/")[0]
+        if name not in self._loaded and (routes := self._load(name)):
+            self._loaded[name] = routes
+        return self._loaded.get(name, ())
+
+    def _load(self, name: str) -> tuple[Route, ...]:
+        if name == "pty":
+            from longshore_daemon.inside.terminal_routes import TerminalRoutes
+
+            return TerminalRoutes(self._processes).table()
+        return ()
