@@ -127,6 +127,18 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
         "PERMISSION_DENIED": ErrorCode(403, False, "The system refuses access to that path."),
         "IS_DIRECTORY": ErrorCode(400, False, "The path is a directory where a file was expected."),
         "NOT_A_DIRECTORY": ErrorCode(400, False, "The path is not a directory."),
+        "ALREADY_EXISTS": ErrorCode(
+            409, False, "Something is at that path already, and is not replaced."
+        ),
+        "CROSS_DEVICE": ErrorCode(
+            400, False, "A directory cannot be moved to another file system. Copy it."
+        ),
+        "OFFSET_MISMATCH": ErrorCode(
+            409, False, "The file is shorter than the offset. Go on from its size."
+        ),
+        "WATCH_LIMIT": ErrorCode(
+            429, True, "The system watches as many files as it may. Watch fewer directories."
+        ),
         "INVALID_RANGE": ErrorCode(416, False, "The range lies outside the file."),
         "STORAGE_FULL": ErrorCode(507, False, "No space is left for the file."),
     }

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from longshore_daemon.inside.paths import Paths
     from longshore_daemon.inside.processes import Processes
     from longshore_daemon.inside.server import Route
 
 
 class Areas:
-    """Routes by the first part of their path."""
+    """Routes by the first part of their path, but for what is dear even among those."""
 
-    __slots__ = ("_loaded", "_processes")
+    __slots__ = ("_loaded", "_paths", "_processes")
 
-    def __init__(self, processes: Processes) -> None:
+    def __init__(self, processes: Processes, paths: Paths) -> None:
         self._processes = processes
+        self._paths = paths
         self._loaded: dict[str, tuple[Route, ...]] = {}
 
     def routes(self, path: str) -> tuple[Route, ...]:
         """Those among which the one for a path is, if it is among any."""
-        name = path.partition("/")[0]
+        name = path if path == "files/watch" else path.partition("/")[0]
         if name not in self._loaded and (routes := self._load(name)):
             self._loaded[name] = routes
         return self._loaded.get(name, ())
@@ -33,4 +35,12 @@ class Areas:
             from longshore_daemon.inside.terminal_routes import TerminalRoutes
 
             return TerminalRoutes(self._processes).table()
+        if name == "files":
+            from longshore_daemon.inside.entry_routes import EntryRoutes
+
+            return EntryRoutes(self._paths).table()
+        if name == "files/watch":
+            from longshore_daemon.inside.watch_routes import WatchRoutes
+
+            return WatchRoutes(self._paths).table()
         return ()
