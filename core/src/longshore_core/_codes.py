@@ -114,6 +114,12 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
         "STDIN_NOT_WRITABLE": ErrorCode(
             400, False, "The process was started without stdin, or it is closed."
         ),
+        "NAME_TAKEN": ErrorCode(
+            409, False, "Another process is running under that name. End it, or choose another."
+        ),
+        "ORIGIN_NOT_ALLOWED": ErrorCode(
+            403, False, "Pages of other sites may not open tunnels into the sandbox."
+        ),
         "TOO_MANY_SESSIONS": ErrorCode(
             429, True, "As many PTY sessions run as may. End one, or wait until one has ended."
         ),

@@ -43,4 +43,8 @@ class Areas:
             from longshore_daemon.inside.watch_routes import WatchRoutes
 
             return WatchRoutes(self._paths).table()
+        if name == "tunnels":
+            from longshore_daemon.inside.tunnel_routes import TunnelRoutes
+
+            return TunnelRoutes().table()
         return ()

@@ -23,7 +23,8 @@ _REASONS = {
     404: "Not Found", 405: "Method Not Allowed", 409: "Conflict", 413: "Content Too Large",
     416: "Range Not Satisfiable", 422: "Unprocessable Content", 426: "Upgrade Required",
     429: "Too Many Requests", 431: "Request Header Fields Too Large",
-    500: "Internal Server Error", 501: "Not Implemented", 503: "Service Unavailable",
+    500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway",
+    503: "Service Unavailable", 504: "Gateway Timeout",
     505: "HTTP Version Not Supported", 507: "Insufficient Storage",
 }  # fmt: skip
 

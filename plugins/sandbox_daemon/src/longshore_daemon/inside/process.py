@@ -78,11 +78,13 @@ class Stdin:
 class Command:
     """What to start, and how."""
 
-    __slots__ = ("args", "command", "env", "stderr", "stdin", "stdout", "working_dir")
+    __slots__ = ("args", "command", "env", "name", "stderr", "stdin", "stdout", "working_dir")
 
     def __init__(self, command: str, args: list[str]) -> None:
         self.command = command
         self.args = args
+        self.name: str | None = None
+        """By which it can be found as well as by its pid."""
         self.env: Mapping[str, str] = {}
         self.working_dir: str | None = None
         self.stdin = False
@@ -93,12 +95,11 @@ class Command:
 class Process(Group):
     """One whose output is kept."""
 
-    __slots__ = ("args", "command", "output", "pipes", "stdin", "timed_out")
+    __slots__ = ("command", "output", "pipes", "stdin", "timed_out")
 
     def __init__(self, pid: int, command: Command, output: Output, stdin: int | None) -> None:
         super().__init__(pid)
-        self.command = command.command
-        self.args = command.args
+        self.command = command
         self.output = output
         self.stdin = None if stdin is None else Stdin(stdin)
         self.timed_out = False
@@ -107,17 +108,20 @@ class Process(Group):
 
     def info(self) -> dict[str, JSON]:
         status = "running" if self.running else "exited" if self.signal is None else "signaled"
-        return {
+        shown: dict[str, JSON] = {
             "pid": self.pid,
             "status": status,
             "exit_code": self.exit_code,
             "signal": self.signal,
             "stdin_writable": self.stdin is not None and self.stdin.writable,
-            "command": self.command,
-            "args": list(self.args),
+            "command": self.command.command,
+            "args": list(self.command.args),
             "started_at": self.started_at,
             "ended_at": self.ended_at,
         }
+        if self.command.name is not None:
+            shown["name"] = self.command.name
+        return shown
 
     def read_once(self, descriptor: int) -> int | None:
         """How much has come; 0: it has ended; `None`: there is nothing yet."""

@@ -52,6 +52,11 @@ class Processes:
     def get(self, pid: int) -> Process | None:
         return self._table.get(pid)
 
+    def named(self, name: str) -> Process | None:
+        """The last that was started under a name."""
+        found = [process for process in self._table.values() if process.command.name == name]
+        return found[-1] if found else None
+
     def spawn(self, command: Command) -> Process:
         """Start it. Raises SpawnError."""
         if self.stopping:
@@ -97,6 +102,17 @@ class Processes:
     def limit(self, process: Process, seconds: float) -> None:
         """Kill it, and note that, when it runs for longer; whoever waits for it or not."""
         self.loop.start(self._limit(process, monotonic() + seconds))
+
+    async def end(self, process: Process, grace_seconds: float) -> None:
+        """Ask it to end, kill what is left of it after the grace, and wait until it has ended."""
+        deadline = monotonic() + grace_seconds
+        if process.running:
+            process.ask_to_end()
+        while process.running and await Wait(bells=(process.changed,), deadline=deadline):
+            continue
+        process.kill()
+        while process.running:
+            await Wait(bells=(process.changed,))
 
     async def _limit(self, process: Process, deadline: float) -> None:
         while process.running:

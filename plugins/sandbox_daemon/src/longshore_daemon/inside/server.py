@@ -47,6 +47,7 @@ class Server:
             ("GET", "processes/*", processes.show),
             ("DELETE", "processes/*", processes.delete),
             ("POST", "processes/*/signal", processes.send_signal),
+            ("POST", "processes/*/restart", processes.restart),
             ("POST", "processes/*/stdin", processes.write_stdin),
             ("POST", "processes/*/stdin/close", processes.close_stdin),
             ("GET", "processes/*/*", output.read),

@@ -60,8 +60,11 @@ class Stream:
                 raise Disconnected("the peer has finished")
             return data
 
-    def receive_now(self) -> bytes | None:
-        """What is there; `None` for nothing yet. Raises Disconnected at the end."""
+    def receive_now(self, finished: bytes | None = None) -> bytes | None:
+        """What is there; `None` for nothing yet. Raises Disconnected at the end.
+
+        With `finished`, that stands for an orderly end.
+        """
         if self._back:
             data, self._back = self._back, b""
             return data
@@ -72,6 +75,8 @@ class Stream:
         except OSError as exc:
             raise Disconnected(str(exc)) from exc
         if not data:
+            if finished is not None:
+                return finished
             raise Disconnected("the peer has finished")
         return data
 
