@@ -2,7 +2,7 @@
 
     docs/configuration.md   from the settings' models
     docs/errors.md          from the catalogue of codes and the tree of exceptions
-    docs/plugin-api.md      from the hooks, the seams and the public shelf
+    docs/plugins.md         from the hooks, the seams and the public shelf: exact signatures
     docs/writing-a-plugin.md    the code that it quotes
 
 With `--check` nothing is written: the status is 1 when a page is not what the code says.
@@ -10,6 +10,7 @@ With `--check` nothing is written: the status is 1 when a page is not what the c
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import inspect
 import re
@@ -178,7 +179,7 @@ line that begins with `error:` and names the place.
 def plugin_api() -> str:
     """The hooks, what they answer with, and every name on the public shelf."""
     hooks = "\n".join(
-        f"| `{name}` | {_inline(hook)} |"
+        f"- `{_signature(name, hook)}`: {_inline(hook)}"
         for name, hook in vars(hookspecs.LongshoreSpecs).items()
         if name.startswith("longshore_")
     )
@@ -197,10 +198,10 @@ def plugin_api() -> str:
 
 ## Hooks
 
-A plugin is a module with one of these functions, marked `@hookimpl`.
+A plugin is a module with one of these functions, marked `@hookimpl`, and named by an entry point of
+the group. Hooks are synchronous, and called with positional arguments; a hook of a plugin has no
+`self`, and may leave arguments out.
 
-| hook | |
-| --- | --- |
 {hooks}
 
 ## What a hook offers
@@ -235,13 +236,19 @@ def _protocol(thing: type) -> str:
     ]
     for name, member in vars(thing).items():
         if inspect.isfunction(member) and not name.startswith("_") and inspect.getdoc(member):
-            prefix = "await " if inspect.iscoroutinefunction(member) else ""
-            parameters = ", ".join(list(inspect.signature(member).parameters)[1:])
-            members.append(f"- `{prefix}{name}({parameters})`: {_inline(member)}")
-    fields = list(getattr(thing, "__dataclass_fields__", {}))
+            members.append(f"- `{_signature(name, member)}`: {_inline(member)}")
+    fields = dataclasses.fields(thing) if dataclasses.is_dataclass(thing) else ()
     if fields:
-        members.append("Fields: " + ", ".join(f"`{name}`" for name in fields) + ".")
+        members.append(
+            "Fields: " + ", ".join(f"`{item.name}: {item.type}`" for item in fields) + "."
+        )
     return "\n".join(members) + "\n"
+
+
+def _signature(name: str, function: Any) -> str:
+    """As it stands in the source: annotations are texts there, and shown as such."""
+    word = "async def" if inspect.iscoroutinefunction(function) else "def"
+    return f"{word} {name}" + re.sub(r"'([^']*)'", r"\1", str(inspect.signature(function)))
 
 
 def _is_on_the_shelf(name: str) -> bool:
@@ -290,7 +297,7 @@ def tutorial() -> str:
 PAGES = {
     "configuration.md": configuration,
     "errors.md": errors,
-    "plugin-api.md": plugin_api,
+    "plugins.md": plugin_api,
     "writing-a-plugin.md": tutorial,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -121,12 +122,62 @@ def test_an_error_of_ours_is_one_line(tmp_path: Path, raised: str, status: int, 
     assert done.stderr == f"error: {said}\n"
 
 
+def test_a_third_partys_command_that_breaks_while_it_loads_is_one_line(tmp_path: Path) -> None:
+    distribution(tmp_path, "acme-console", entry="console = acme:console")
+    (tmp_path / "acme.py").write_text("raise RuntimeError('bang')\n")
+    done = longshore("console", path=tmp_path)
+    assert done.returncode == 2
+    where = "acme:console of acme-console 1.0"
+    assert done.stderr == f"error: console: cannot import {where}: RuntimeError: bang\n"
+
+
 def test_an_interrupted_command_is_quiet(tmp_path: Path) -> None:
     distribution(tmp_path, "acme-console", entry="console = acme:console")
     source = "import click\n@click.command()\ndef console():\n    raise KeyboardInterrupt\n"
     (tmp_path / "acme.py").write_text(source)
     done = longshore("console", path=tmp_path)
     assert (done.returncode, done.stderr.strip()) == (130, "")
+
+
+def test_a_command_interrupted_while_it_loads_is_quiet(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    done = longshore("up", path=tmp_path)
+    assert (done.returncode, done.stderr.strip()) == (130, "")
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_what_the_shell_has_closed_is_not_missed(tmp_path: Path, number: int) -> None:
+    distribution(tmp_path, "acme-console", entry="console = acme:console")
+    source = "import click, os, sys\n@click.command()\ndef console():\n"
+    source += f"    assert os.fstat({number}).st_rdev == os.stat('/dev/null').st_rdev\n"
+    source += "    assert None not in (sys.stdin, sys.stdout, sys.stderr)\n    click.echo('x')\n"
+    (tmp_path / "acme.py").write_text(source)
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+    program += "from longshore._cli import main; sys.exit(main(['console']))"
+    shell = f'exec "$0" -c "$1" {number}>&-'
+    done = subprocess.run(
+        ["sh", "-c", shell, sys.executable, program], capture_output=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    distribution(tmp_path, "acme-console", entry="console = acme:console")
+    source = "import click, sys\n@click.command()\ndef console():\n    sys.stdout.write('x')\n"
+    (tmp_path / "acme.py").write_text(source)
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+    program += "from longshore._cli import main; sys.exit(main(['console']))"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": ""},
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"error: cannot write to standard output: No space left on device\n"
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:

@@ -79,7 +79,14 @@ def test_a_config_is_read_without_resolving_variables(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("- a\n", ": expected a mapping of keys"), ("a: [", "cannot read ")]
+    ("text", "said"),
+    [
+        ("- a\n", ": expected a mapping of keys"),
+        ("a: [", "cannot read "),
+        ("a: &a [*a]", "cannot read .*: Circular reference detected"),
+        ("a: " + "[" * 3000 + "]" * 3000, "cannot read .*: maximum recursion depth exceeded"),
+        ("? [a]\n: b", "cannot read .*: keys must be str"),
+    ],
 )
 def test_a_config_that_is_no_mapping_is_refused(tmp_path: Path, text: str, said: str) -> None:
     (tmp_path / "worker.yaml").write_text(text)
@@ -117,3 +124,12 @@ def test_every_port_in_use_is_named_with_what_changes_it() -> None:
         with pytest.raises(Refusal) as caught:
             check_free((Listener(host="127.0.0.1", port=port, key="--port-http"),))
     assert str(caught.value) == f"port {port} is in use; change it with --port-http"
+
+
+@pytest.mark.parametrize("key", ["driver", "http_proxy", "monitoring", "resource_overrides"])
+def test_a_section_that_is_no_mapping_is_refused_rather_than_replaced(
+    tmp_path: Path, key: str
+) -> None:
+    with pytest.raises(Refusal) as caught:
+        plan({key: 5}, {}, Ports(), tmp_path)
+    assert caught.value.message == f"{key}: expected a mapping of keys (got 5)"

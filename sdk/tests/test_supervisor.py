@@ -142,6 +142,18 @@ async def test_a_second_interrupt_hurries(stage: Stage) -> None:
     assert await play(stubborn, when_ready=interrupt) == 0
 
 
+async def test_a_full_disk_below_the_output_ends_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert await play(stage.obedient("one"), when_ready=interrupt) == 0
+        monkeypatch.undo()
+        # The rest that could not be written, or closing the file complains.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+    assert stage.notes() == ["one up", "one down"]
+
+
 def test_children_see_their_supervisor_go_however_it_goes(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "seen")
     body = "import sys; print('up', flush=True); sys.stdin.read(); "

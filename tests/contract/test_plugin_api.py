@@ -15,6 +15,7 @@ from longshore_core import PLUGIN_API, abc
 from longshore_core.hookspecs import LongshoreSpecs
 
 SNAPSHOT = Path(__file__).with_name("hooks.txt")
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "plugins.md"
 
 
 def described() -> Iterator[str]:
@@ -42,6 +43,18 @@ def test_hooks_and_seams_are_what_plugins_were_written_against() -> None:
     if os.environ.get("LONGSHORE_SNAPSHOTS") == "write":
         SNAPSHOT.write_text(text, encoding="utf-8")
     assert text == SNAPSHOT.read_text(encoding="utf-8")
+
+
+def test_the_page_of_plugins_has_every_hook_and_method_with_its_signature() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    lines = [line.strip().replace("'", "") for line in described() if line.startswith("  ")]
+    signatures = [
+        line if line.startswith(("def ", "async def ")) else f"def {line}"
+        for line in lines
+        if "(self" in line and not line.startswith(("def _", "async def _"))
+    ]
+    assert len(signatures) > 30
+    assert [signature for signature in signatures if f"`{signature}`" not in page] == []
 
 
 def test_hooks_are_synchronous_and_take_no_keyword_only_arguments() -> None:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import sysconfig
-import venv
 from pathlib import Path
 
 import pytest
 from hatchling.build import build_wheel
 
+from tests.system.environment import Environment
 from tests.system.harness import System, until
 
 SOURCES = Path(__file__).with_name("third_party")
@@ -61,26 +58,6 @@ def build(seam: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.chdir(project)
     return project / build_wheel(str(project))
-
-
-class Environment:
-    """A clean virtual environment that sees Longshore and what it needs, and nothing of acme."""
-
-    def __init__(self, directory: Path) -> None:
-        venv.create(directory, with_pip=False, symlinks=True)
-        self.python = directory / "bin" / "python"
-        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-        site = directory / "lib" / version / "site-packages"
-        ours = sysconfig.get_paths()["purelib"]
-        (site / "longshore.pth").write_text(f"import site; site.addsitedir({ours!r})\n")
-
-    def pip(self, *args: str) -> None:
-        command = [sys.executable, "-m", "pip", "--python", str(self.python), *args]
-        subprocess.run([*command, "--quiet", "--disable-pip-version-check"], check=True)
-
-    def longshore(self, *args: str) -> subprocess.CompletedProcess[str]:
-        command = [str(self.python), "-m", "longshore", *args]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.timeout(300)

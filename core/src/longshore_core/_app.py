@@ -9,13 +9,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import anyio
 import structlog
 from anyio.abc import TaskStatus
 
-from longshore_core import KernelBug, __version__
+from longshore_core import KernelBug, PluginContractError, __version__
 from longshore_core._machine.ledger import Ledger
 from longshore_core._machine.life import Terminated
 from longshore_core._plugins import hooks
@@ -36,7 +36,7 @@ from longshore_core._worker.resources import probe
 from longshore_core._worker.routes import RouteFeed
 from longshore_core._worker.store import open_store
 from longshore_core._worker.transitions import Transitions
-from longshore_core.abc import Host
+from longshore_core.abc import Host, Runtime
 from longshore_core.process.config import redact
 
 ThingT = TypeVar("ThingT")
@@ -58,6 +58,8 @@ class WorkerRun:
     config_file: Path | None = None
     with_proxy: bool = True
     """Whether the worker sees to the proxy's process itself."""
+    expects_proxy: bool = True
+    """Whether there will be one at all: the first heartbeat gives it a moment to connect."""
     boundary: Boundary = lambda _point: None
 
 
@@ -68,10 +70,23 @@ async def run_worker(
 
     Raises ConfigError and PluginError before it takes any work, KernelBug when it must not go on.
     """
-    settings = run.settings
+    settings, ask = run.settings, _StopAsked()
     log.info("Worker starts", version=__version__, config=redact(settings))
     if idle := _idle_keys(settings):
         log.warning("These keys have no effect in this version", keys=idle)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask.listen, run.stop)
+            with ask.start:
+                await _assemble(run, ask, task_status)
+            tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        sole = hooks.innermost(group)
+        raise sole from sole.__cause__
+
+
+async def _assemble(run: WorkerRun, ask: _StopAsked, task_status: TaskStatus[None]) -> None:
+    settings = run.settings
     with locked_state_dir(settings.state_dir):
         identity = executor_id(settings.executor_id, settings.state_dir)
         structlog.contextvars.bind_contextvars(executor_id=identity)
@@ -81,8 +96,7 @@ async def run_worker(
             store = await stack.enter_async_context(open_store(settings.state_dir / STORE))
             channel = open_channel(settings.server_addr, settings.tls)
             stack.push_async_callback(channel.close, 0)
-            awaited = run.with_proxy or holder(settings.state_dir) is not None
-            routes = RouteFeed(awaited=awaited)
+            routes = RouteFeed(awaited=run.expects_proxy)
             resources = probe(settings.state_dir, settings.resource_overrides)
             keeper = Keeper(
                 Keeping(
@@ -108,7 +122,8 @@ async def run_worker(
             desk = KeepersDesk(keeper, routes)
             me = Identity(executor_id=identity, host=host, server_addr=settings.server_addr)
             link = ServerLink(channel, desk, me)
-            await _work(run, _Parts(backends, keeper, routes, link, identity), task_status)
+            parts = _Parts(backends, keeper, routes, link, identity)
+            await _work(run, parts, ask, task_status)
 
 
 def _idle_keys(settings: WorkerSettings) -> list[str]:
@@ -132,33 +147,58 @@ class _Parts:
     executor_id: str
 
 
-async def _work(run: WorkerRun, parts: _Parts, task_status: TaskStatus[None]) -> None:
+class _StopAsked:
+    """Whether somebody has asked the worker to stop: listened for from the very start.
+
+    An engine that does not answer, or a large survey, can keep a worker from being up for long.
+    """
+
+    def __init__(self) -> None:
+        self._reason = ""
+        self._asked = anyio.Event()
+        self._is_up = False
+        self.start = anyio.CancelScope()
+        """Around all that the worker does: what is not up yet is ended by cancellation."""
+
+    async def listen(self, stop: Callable[[], Awaitable[str]]) -> None:
+        self._reason = await stop()
+        self._asked.set()
+        if not self._is_up:
+            log.info("Worker stops before it was up", reason=self._reason)
+            self.start.cancel()
+
+    async def wait(self) -> str:
+        """The worker is up, and waits for the reason to stop."""
+        self._is_up = True
+        await self._asked.wait()
+        return self._reason
+
+
+async def _work(
+    run: WorkerRun, parts: _Parts, ask: _StopAsked, task_status: TaskStatus[None]
+) -> None:
     settings, keeper, link = run.settings, parts.keeper, parts.link
     deadlines = Deadlines(release=settings.startup_timeout_secs)
     performer = Performer(parts.backends, parts.executor_id, deadlines)
-    try:
-        async with anyio.create_task_group() as tasks:
-            await tasks.start(serve_monitoring, settings.monitoring, _pages(parts))
-            lanes = Lanes(tasks, performer, keeper.post, run.boundary)
-            await keeper.recover(lanes, parts.backends.driver.survey)
-            tasks.start_soon(_critical, keeper.run)
-            # Only now: a proxy that lost its worker must not be told that there are no routes.
-            await tasks.start(parts.routes.serve, settings.state_dir)
-            tasks.start_soon(_sweep, keeper, lanes, parts.backends.driver)
-            async with anyio.create_task_group() as linked:
-                if run.with_proxy:
-                    linked.start_soon(keep_proxy, settings.state_dir, run.config_file)
-                linked.start_soon(_critical, link.run)
-                log.info("Worker is up", containers=len(keeper.containers))
-                task_status.started()
-                reason = await run.stop()
-                log.info("Worker stops", reason=reason, containers_are=settings.on_exit)
-                linked.cancel_scope.cancel()
-            await _drain(run, parts)
-            tasks.cancel_scope.cancel()
-    finally:
-        with anyio.move_on_after(DRAIN_SLACK_SECONDS, shield=True):
-            await performer.aclose()
+    async with anyio.create_task_group() as tasks:
+        await tasks.start(serve_monitoring, settings.monitoring, _pages(parts))
+        lanes = Lanes(tasks, performer, keeper.post, run.boundary)
+        await keeper.recover(lanes, parts.backends.driver.survey)
+        tasks.start_soon(_critical, keeper.run)
+        # Only now: a proxy that lost its worker must not be told that there are no routes.
+        await tasks.start(parts.routes.serve, settings.state_dir)
+        tasks.start_soon(_sweep, keeper, lanes, parts.backends.driver)
+        async with anyio.create_task_group() as linked:
+            if run.with_proxy:
+                linked.start_soon(keep_proxy, settings.state_dir, run.config_file)
+            linked.start_soon(_critical, link.run)
+            log.info("Worker is up", containers=len(keeper.containers))
+            task_status.started()
+            reason = await ask.wait()
+            log.info("Worker stops", reason=reason, containers_are=settings.on_exit)
+            linked.cancel_scope.cancel()
+        await _drain(run, parts)
+        tasks.cancel_scope.cancel()
 
 
 async def _critical(task: Callable[[], Awaitable[None]]) -> None:
@@ -216,6 +256,9 @@ async def _backends(
             registry = hooks.select(hooks.REGISTRIES, settings.snapshot_registry.type)
             await open_(registry, settings.snapshot_registry, "snapshot_registry")
         runtime = await open_(driver, settings.sandboxes, driver_path)
+        if not isinstance(cast("object", runtime), Runtime):
+            found = type(runtime).__name__
+            raise PluginContractError(driver.origin.label, f"opened a {found}, not a Runtime")
         yield Backends(
             driver=AdaptedDriver(runtime, driver.origin),
             guest=Blamed(thing=await open_(guest, settings.guest, "guest"), origin=guest.origin),

@@ -177,6 +177,13 @@ class Facts:
     """What a driver can do. Declared must work; undeclared is refused, never downgraded."""
 
     limits: frozenset[Limit] = frozenset()
+    programs: bool = True
+    """`ContainerSpec.argv` is run. False: containers are records, for trying the rest."""
+    sockets: bool = True
+    """`ContainerSpec.sockets` is granted."""
+    recovers: bool = False
+    """Containers outlive the driver, and the next one under their owner finds them. False: they
+    end when it is closed."""
     images: bool = True
     """Containers have the image's file system."""
     mounts: bool = True
@@ -215,3 +222,52 @@ class Gap:
 
     first: int
     last: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullProgress:
+    """How far the pull of an image has come."""
+
+    reference: str
+    done_bytes: int = 0
+    total_bytes: int | None = None
+    """`None` until the engine knows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """An engine at one moment."""
+
+    healthy: bool
+    reason: str = ""
+    """Why it is not healthy, as a sentence for the operator."""
+    engine: str = ""
+    """Name and version, such as `Docker 20.10.24`; empty while it has never answered."""
+    free: Limits = field(default_factory=Limits)
+    """What it could still give; `None` where it cannot tell."""
+    images: tuple[str, ...] = ()
+    """References of the images that start without a pull, sorted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What a container uses. `None` where the engine cannot tell."""
+
+    cpu_seconds: float | None = None
+    """Since it was started."""
+    memory_bytes: int | None = None
+    pids: int | None = None
+
+
+class Stream(StrEnum):
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Bytes that a process wrote, and from which position of both its streams together."""
+
+    stream: Stream
+    offset: int
+    data: bytes

@@ -26,17 +26,21 @@ from longshore_core._heads import RequestHead as RequestHead
 from longshore_core._heads import ResponseHead as ResponseHead
 from longshore_core._model import (
     Attachment,
+    Chunk,
     ContainerId,
     ContainerSpec,
     Exit,
     Facts,
+    Fingerprint,
     Found,
     Gap,
     Handle,
     Launch,
     NetworkPolicy,
+    PullProgress,
     Reach,
     Transition,
+    Usage,
 )
 
 if TYPE_CHECKING:
@@ -68,8 +72,9 @@ class Plug(Generic[ConfigT, ThingT]):
     """A config model, and how to open a backend from it.
 
     The model is pydantic's; `type` is the entry point's name and never reaches it. `open` is
-    entered once, before the worker takes work, and left last: its exit path is its `finally`,
-    shielded, with a deadline of 10 seconds.
+    entered once, before the worker takes work, with a deadline of 120 seconds, and left last: its
+    exit path is its `finally`, shielded, with a deadline of 10 seconds. Both happen in one task, so
+    it may hold a task group open; what fails in there ends the worker, which names the plugin.
     """
 
     config: type[ConfigT]
@@ -100,7 +105,10 @@ class Driver(Protocol):
 
     @abstractmethod
     async def wait(self, handle: Handle) -> Exit:
-        """Wait for PID 1 to end. Any number may wait; a cancelled waiter disturbs no other."""
+        """Wait for PID 1 to end. Any number may wait; a cancelled waiter disturbs no other.
+
+        Raises EngineUnavailable, or another retryable error, to be asked again.
+        """
         ...
 
     @abstractmethod
@@ -122,12 +130,115 @@ class Driver(Protocol):
         ...
 
 
+class ImageStore(Protocol):
+    """The images that a driver's engine keeps."""
+
+    @abstractmethod
+    async def ensure(self, reference: str, progress: Callable[[PullProgress], None]) -> None:
+        """Have `reference` on the engine, pulled when it is not there.
+
+        Any number may ask for the same one at once: it is pulled once, everybody hears of its
+        progress, and it is abandoned when the last asker is cancelled. Raises ImageError for what
+        pulling again cannot mend (no such image, denied, another platform), EngineUnavailable.
+        """
+        ...
+
+
+class HealthStream(Protocol):
+    """What a driver's engine is, and how it does."""
+
+    @abstractmethod
+    def fingerprints(self) -> AbstractAsyncContextManager[AsyncIterator[Fingerprint]]:
+        """Follow the engine: the first within a second, also when it is down; then one whenever
+        it goes, comes back or changes. Never ends by itself, never raises for the engine's sake."""
+        ...
+
+
+class Pauser(Protocol):
+    """Stops containers in their tracks, memory kept, and lets them go on."""
+
+    @abstractmethod
+    async def pause(self, handle: Handle) -> None:
+        """Freeze each process of it. Paused already: the same. Raises BackendError."""
+        ...
+
+    @abstractmethod
+    async def resume(self, handle: Handle) -> None:
+        """Let it go on where it was. Not paused: nothing. Raises BackendError."""
+        ...
+
+
+class Meter(Protocol):
+    """Measures what containers use."""
+
+    @abstractmethod
+    async def usage(self, handle: Handle) -> Usage:
+        """What it uses now. Raises BackendError when it does not run."""
+        ...
+
+
+class LogStore(Protocol):
+    """What PID 1 wrote, as the engine keeps it."""
+
+    @abstractmethod
+    def logs(
+        self, handle: Handle, *, offset: int = 0, follow: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+        """Read from byte `offset` of both streams together, in the order of arrival.
+
+        `follow` goes on until PID 1 has ended. Raises BackendError.
+        """
+        ...
+
+
+class Running(Protocol):
+    """A process that was started beside PID 1. Leaving its context ends it."""
+
+    @abstractmethod
+    async def send(self, data: bytes) -> None:
+        """Write to its standard input. Raises BackendError when it takes no more."""
+        ...
+
+    @abstractmethod
+    async def send_eof(self) -> None:
+        """Close its standard input. Idempotent."""
+        ...
+
+    @abstractmethod
+    def output(self) -> AsyncIterator[Chunk]:
+        """What it writes, from the beginning, until it has ended. Once."""
+        ...
+
+    @abstractmethod
+    async def wait(self) -> int:
+        """Its exit code; above 128, the number of the signal that ended it and 128."""
+        ...
+
+
+class Executor(Protocol):
+    """Starts processes in containers by the engine's own means, without the guest's help."""
+
+    @abstractmethod
+    def run(
+        self, handle: Handle, argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None = None
+    ) -> AbstractAsyncContextManager[Running]:
+        """Start `argv` in a running container. Raises BackendError when it does not start."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """What a driver plugin opens. A capability that it lacks is `None`, and stays refused."""
 
     driver: Driver
     facts: Facts
+    images: ImageStore | None = None
+    """`None`: `Driver.create` sees to the image by itself."""
+    health: HealthStream | None = None
+    pause: Pauser | None = None
+    usage: Meter | None = None
+    logs: LogStore | None = None
+    exec: Executor | None = None
 
 
 class NetworkEnforcer(Protocol):

@@ -11,6 +11,7 @@ links and connected to through its descriptor, and a socket that is handed out m
 
 from __future__ import annotations
 
+import array
 import contextlib
 import json
 import os
@@ -28,6 +29,8 @@ CONTROL: Final = "control.sock"
 HTTP: Final = "http.sock"
 PROTOCOL: Final = 1
 _LINE_LIMIT: Final = 1 << 20
+_DESCRIPTORS: Final = 1
+"""That come with one answer: more would let a guest use up the process's own."""
 
 
 class DialError(GuestError):
@@ -97,15 +100,16 @@ async def call(
         while not received.endswith(b"\n"):
             await anyio.wait_readable(sock)
             with contextlib.suppress(BlockingIOError):
-                data, fds, flags, _ = socket.recv_fds(sock, 65536, 4)
-                descriptors += fds
+                data, flags = _receive(sock, descriptors)
                 received += data
-                if not data or flags & socket.MSG_CTRUNC or len(received) > _LINE_LIMIT:
+                if len(descriptors) > _DESCRIPTORS or flags & socket.MSG_CTRUNC:
+                    raise GuestError(f"the guest sent too many descriptors in answer to {op}")
+                if not data or len(received) > _LINE_LIMIT:
                     raise GuestError(f"the guest broke off its answer to {op}", retryable=True)
         answer: object = json.loads(received)
         if not isinstance(answer, dict):
             raise GuestError(f"the guest's answer to {op} is not an object")
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, RecursionError) as exc:
         _close(descriptors)
         raise GuestError(f"the guest's answer to {op} cannot be read: {exc}") from exc
     except BaseException:
@@ -129,12 +133,45 @@ async def dial(reach: Reach, port: int) -> socket.socket:
         _close(descriptors)
         reason = str(answer.get("code", "PROTOCOL_ERROR"))
         raise DialError(reason, str(answer.get("error", f"port {port} was not handed out")))
-    sock = socket.socket(fileno=descriptors[0])
-    if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
+    return _tcp_socket(descriptors[0], port)
+
+
+def _tcp_socket(descriptor: int, port: int) -> socket.socket:
+    """Take over what a guest has handed out for a port, if it is a connected TCP socket."""
+    try:
+        sock = socket.socket(fileno=descriptor)
+    except OSError as exc:
+        os.close(descriptor)
+        raise GuestError(f"the guest handed out no socket for port {port}") from exc
+    try:
+        internet = sock.family in (socket.AF_INET, socket.AF_INET6)
+        if not internet or sock.type != socket.SOCK_STREAM or sock.proto != socket.IPPROTO_TCP:
+            message = "the guest handed out something other than a TCP socket"
+            raise GuestError(f"{message} for port {port}")
+        sock.getpeername()
+        sock.setblocking(False)
+    except OSError as exc:
         sock.close()
-        raise GuestError(f"the guest handed out something other than a TCP socket for port {port}")
-    sock.setblocking(False)
+        raise GuestError(f"the socket for port {port} is not connected") from exc
+    except BaseException:
+        sock.close()
+        raise
     return sock
+
+
+def _receive(sock: socket.socket, descriptors: list[int]) -> tuple[bytes, int]:
+    """What has arrived; descriptors with it are added, and no child inherits them.
+
+    `socket.recv_fds` would let children: it does not pass the flag on.
+    """
+    space = socket.CMSG_SPACE(4 * array.array("i").itemsize)
+    data, ancillary, flags, _ = sock.recvmsg(65536, space, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            received = array.array("i")
+            received.frombytes(payload[: len(payload) - len(payload) % received.itemsize])
+            descriptors += received
+    return data, flags
 
 
 async def _send(sock: socket.socket, data: bytes) -> None:

@@ -4,9 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
-from longshore_core import Attachment, ContainerId, Exit, Found, Handle, KernelBug, Phase
+from longshore_core import (
+    Attachment,
+    ContainerId,
+    Exit,
+    Found,
+    Handle,
+    KernelBug,
+    NetworkPolicy,
+    Phase,
+)
 from longshore_core._machine import step as machine
 from longshore_core._machine.life import (
     Abandon,
@@ -27,6 +36,7 @@ from longshore_core._machine.life import (
     Order,
     Release,
     Released,
+    Releasing,
     Remove,
     Removed,
     Removing,
@@ -36,6 +46,7 @@ from longshore_core._machine.life import (
     Running,
     Start,
     Started,
+    Starting,
     Stopping,
     Surveyed,
     Terminated,
@@ -189,6 +200,7 @@ def test_whatever_happens_a_container_ends_once_and_leaves_nothing(actions: list
 
 
 @given(ACTIONS)
+@example(["fail", "do", "fail", "wake", "do", "wake", "do"])
 def test_no_effect_touches_the_container_after_its_removal(actions: list[str]) -> None:
     world = World()
     for action in actions:
@@ -214,7 +226,7 @@ def test_a_life_without_accidents_runs_in_order() -> None:
     assert isinstance(world.container.life, Running)
     names = [type(effect).__name__ for effect in world.log]
     up = ["Publish", "Create", "Start", "Publish", "Watch", "Admit", "Release"]
-    assert names == [*up, "Publish", "Wake", "ReportStarted"]
+    assert names == [*up, "Publish", "Watch", "Wake", "ReportStarted"]
 
 
 def test_an_unwanted_container_that_starts_up_is_abandoned_at_once() -> None:
@@ -272,10 +284,10 @@ def test_a_failed_removal_is_tried_again_after_a_pause() -> None:
     removing = container(Removing(handle=HANDLE, why=Ending(reason=TerminationReason.UNKNOWN)))
     failed = Failed(operation="remove", why=Ending(reason=TerminationReason.UNKNOWN))
     waiting, effects = machine.step(removing, failed, NOW)
-    assert effects == (Abandon(), Wake(at=NOW + machine.RETRY_SECONDS[0]))
+    assert effects == (Wake(at=NOW + machine.RETRY_SECONDS[0]),)
     again, effects = machine.step(waiting, Woken(), NOW + 1)
     assert again == waiting
-    assert effects == (Revoke(), Remove(handle=HANDLE))
+    assert effects == (Abandon(), Revoke(), Remove(handle=HANDLE))
 
 
 def test_an_impossible_event_quarantines_and_still_removes() -> None:
@@ -309,3 +321,58 @@ def test_delivery_forgets_only_what_has_terminated() -> None:
     assert effects == (Forget(),)
     with pytest.raises(KernelBug):
         machine.step(container(Creating()), Delivered(), NOW)
+
+
+def removing() -> Container:
+    return container(Removing(handle=HANDLE, why=Ending(reason=TerminationReason.UNKNOWN)))
+
+
+def failed(operation: str) -> Failed:
+    return Failed(operation=operation, why=Ending(reason=TerminationReason.UNKNOWN))
+
+
+def test_a_policy_that_cannot_be_taken_back_does_not_keep_the_container_but_the_record() -> None:
+    stays, effects = machine.step(removing(), failed("revoke"), NOW)
+    assert effects == (), "the removal behind it was abandoned"
+    waiting, effects = machine.step(stays, Removed(), NOW)
+    assert isinstance(waiting.life, Removing)
+    assert effects == (Wake(at=NOW + machine.RETRY_SECONDS[0]),)
+    again, effects = machine.step(waiting, Woken(), NOW + 1)
+    assert effects == (Abandon(), Revoke(), Remove(handle=HANDLE))
+    gone, _ = machine.step(again, Removed(), NOW + 2)
+    assert isinstance(gone.life, Terminated)
+
+
+@pytest.mark.parametrize("life", LIVES[2:5], ids=lambda life: life.tag)
+def test_another_policy_is_put_in_force_also_while_the_container_starts(life) -> None:
+    policy = NetworkPolicy(allow_internet_access=False)
+    after, effects = machine.step(container(life), Wanted(order=replace(ORDER, policy=policy)), NOW)
+    assert Admit(attachment=ATTACHMENT, policy=policy) in effects
+    # Two of them answer: the first moves a starting container on, the second is nothing new.
+    after, _ = machine.step(after, Admitted(), NOW)
+    after, effects = machine.step(after, Admitted(), NOW)
+    assert isinstance(after.life, Releasing | Running)
+    assert effects == ()
+
+
+def test_a_guest_is_asked_after_its_health_only_once_it_was_let_go() -> None:
+    world = World()
+    while world.lane:
+        world.perform(fail=False)
+    assert [effect.ask for effect in world.log if isinstance(effect, Watch)] == [False, True]
+
+
+@pytest.mark.parametrize("life", LIVES[1:4], ids=lambda life: life.tag)
+def test_a_start_that_the_engine_has_lost_is_made_again(life) -> None:
+    found = Found(id=ID, handle=HANDLE, phase=Phase.CREATED)
+    after, effects = machine.step(container(life), Surveyed(found=found), NOW)
+    assert isinstance(after.life, Starting)
+    assert Start(handle=HANDLE) in effects
+
+
+@pytest.mark.parametrize("life", LIVES[4:6], ids=lambda life: life.tag)
+def test_what_ran_and_does_not_any_more_is_not_waited_for(life) -> None:
+    found = Found(id=ID, handle=HANDLE, phase=Phase.CREATED)
+    after, effects = machine.step(container(life), Surveyed(found=found), NOW)
+    assert isinstance(after.life, Removing)
+    assert Watch not in {type(effect) for effect in effects}

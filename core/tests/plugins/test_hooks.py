@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 
+import anyio
 import pytest
 from longshore_core import (
     ConfigError,
@@ -12,6 +14,7 @@ from longshore_core import (
     ContainerSpec,
     Handle,
     Host,
+    KernelBug,
     PluginContractError,
     PluginCrash,
     PluginLoadError,
@@ -173,7 +176,7 @@ async def test_a_crash_names_the_operation_the_error_and_the_distribution(
         ("Handle(id='other')", "create returned the handle of 'other' for 'c1'"),
         (
             "Handle(id=spec.id, state={'a': object()})",
-            "create returned a handle that JSON cannot hold",
+            "create returned a Handle that cannot be stored",
         ),
     ],
 )
@@ -248,3 +251,84 @@ def test_every_built_in_is_found_through_its_entry_point() -> None:
         for item in catalog.installed([seam.group]):
             if item.distribution == "longshore-core":
                 assert hooks.select(seam, item.name).origin == item
+
+
+def test_a_distribution_twice_on_the_path_is_one_and_the_first(install) -> None:
+    install("longshore-acme", DRIVERS, "acme", driver(), version="1.0")
+    site = Path(sys.path[0])
+    (copy := site.parent / "copy" / "Longshore.Acme-0.9.dist-info").mkdir(parents=True)
+    for name in ("METADATA", "entry_points.txt"):
+        text = (site / "longshore_acme-1.0.dist-info" / name).read_text()
+        changed = text.replace("longshore-acme", "Longshore.Acme").replace("1.0", "0.9")
+        (copy / name).write_text(changed)
+    (site.parent / "copy" / "~roken-1.0.dist-info").mkdir()
+    sys.path.insert(1, str(site.parent / "copy"))
+    try:
+        assert hooks.select(hooks.DRIVERS, "acme").origin.provenance == "longshore-acme 1.0"
+    finally:
+        sys.path.pop(1)
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [("assert False, 'no'", "AssertionError('no')"), ("raise SystemExit(3)", "SystemExit(3)")],
+)
+def test_whatever_an_import_raises_names_the_distribution(install, source, shown) -> None:
+    install("longshore-acme", DRIVERS, "acme", source)
+    with pytest.raises(PluginLoadError) as caught:
+        hooks.select(hooks.DRIVERS, "acme")
+    assert str(caught.value).endswith(f"cannot import longshore_acme.plugin: {shown}")
+
+
+@pytest.mark.parametrize(
+    ("plug", "message"),
+    [
+        ("config=dict, open=open_acme", "Plug.config is not a pydantic model's class"),
+        ("config=Config, open=None", "Plug.open cannot be called"),
+        ("config=Config, open=open_acme, api='1.0'", "Plug.api is '1.0', not (major, minor)"),
+    ],
+)
+def test_half_a_plug_is_refused(install, plug: str, message: str) -> None:
+    source = driver().replace("config=Config, open=open_acme, api=(1, 0)", plug)
+    install("longshore-acme", DRIVERS, "acme", source)
+    with pytest.raises(PluginContractError) as caught:
+        hooks.select(hooks.DRIVERS, "acme")
+    assert str(caught.value) == f"plugin acme (longshore-acme 1.0): {message}"
+
+
+async def test_an_answer_that_is_no_text_is_a_veto(install) -> None:
+    install("acme-v", "longshore.admissions", "v", VOTER.format("return 1"))
+    reason = await hooks.admission(["v"], []).veto(SPEC)
+    assert reason == "vetoed by plugin v (acme-v 1.0): longshore_admit returned a int, not a text"
+
+
+async def test_a_voter_that_hangs_is_not_given_more_and_more_threads(
+    install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hooks, "VOTES", 2)
+    install("acme-v", "longshore.admissions", "v", VOTER.format("import time; time.sleep(0.5)"))
+    admission = hooks.admission(["v"], [])
+    (voter,) = admission.voters
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(admission.veto, SPEC)
+        with anyio.fail_after(5):
+            while len(voter.asked) < 2:
+                await anyio.sleep(0)
+        assert await admission.veto(SPEC) == (
+            "vetoed by plugin v (acme-v 1.0): it still has not answered 2 earlier questions"
+        )
+    assert not voter.asked
+    assert await admission.veto(SPEC) is None
+
+
+@pytest.mark.parametrize(
+    "fault", [SystemExit(1), KernelBug("not ours"), ExceptionGroup("", [OSError()])]
+)
+def test_what_would_end_the_worker_is_the_plugin_s_crash(fault) -> None:
+    origin = catalog.Installed(group="g", name="n", value="v", distribution="d", version="1")
+    with (
+        pytest.raises(PluginCrash, match=r"plugin n \(d 1\): work raised "),
+        hooks.blame(origin, "work"),
+    ):
+        raise fault

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from longshore_core import ConfigError
 from longshore_core._settings import WorkerSettings
-from longshore_core.process.config import load, redact
+from longshore_core.process.config import load, redact, validate
 
 FULL = """
 env: production
@@ -171,3 +171,36 @@ def test_values_that_make_no_sense_are_refused(tmp_path: Path, text: str, messag
 
 def test_an_unquoted_null_names_the_null_driver(tmp_path: Path) -> None:
     assert read(tmp_path, "driver: {type: null}").sandboxes.type == "null"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["day: 2001-13-45", "a: &a [*a]", "a: &a {b: *a}", "a: " + "[" * 3000],
+    ids=["no date", "in itself", "map in itself", "deep"],
+)
+def test_what_yaml_lets_through_and_cannot_be_used_names_the_file(tmp_path: Path, text) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"c\.yaml: "):
+        load(WorkerSettings, file, {})
+
+
+def test_secrets_are_not_shown_however_deep_they_lie() -> None:
+    settings = WorkerSettings.model_validate({
+        "secrets": {
+            "type": "vault",
+            "auth": {"token": "hush", 1: "one"},
+            "hosts": [{"api_key": "hush"}],
+            "url": "https://user:hush@vault.example.com/v1",
+        },
+        "snapshot_registry": {"url": "r", "repository": "p", "username": "u", "password": "hush"},
+    })  # fmt: skip
+    shown = redact(settings)
+    assert "hush" not in repr(shown)
+    assert shown["secrets"]["url"] == "https://[redacted]@vault.example.com/v1"
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1])
+def test_a_time_that_never_comes_cannot_be_stored_and_is_refused(value: float) -> None:
+    with pytest.raises(ConfigError, match=r"^stop_grace_secs: "):
+        validate(WorkerSettings, {"stop_grace_secs": value})

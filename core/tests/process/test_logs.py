@@ -46,6 +46,20 @@ def test_secrets_never_get_out() -> None:
     assert "hunter2" not in shown
 
 
+def test_a_traceback_shows_no_variables() -> None:
+    crash = """
+        def connect(key):
+            raise RuntimeError("refused")
+        try:
+            connect("hunter" + "2")
+        except RuntimeError:
+            log.exception("Failed")
+    """
+    shown = logged(textwrap.dedent(crash), env="local")
+    assert "RuntimeError: refused" in shown
+    assert "hunter2" not in shown
+
+
 def test_a_local_environment_is_readable() -> None:
     shown = logged("log.info('Request completed', port=1)", env="local")
     assert "Request completed" in shown

@@ -39,7 +39,10 @@ def start_worker(tmp_path: Path) -> StartWorker:
             **settings,
         }
         run = WorkerRun(
-            settings=WorkerSettings.model_validate(document), stop=stopped, with_proxy=False
+            settings=WorkerSettings.model_validate(document),
+            stop=stopped,
+            with_proxy=False,
+            expects_proxy=False,
         )
         async with anyio.create_task_group() as tasks:
             await tasks.start(run_worker, run)

@@ -35,6 +35,8 @@ class ScriptedServer(ExecutorAPIServicer):
 
     speaks_longshore: bool = False
     registered: bool = False
+    forgetful: bool = False
+    """It wants full state whatever it has had."""
     beats: list[pb.HeartbeatRequest] = field(default_factory=list)
     acks: list[int | None] = field(default_factory=list)
     outbox: list[pb.Command] = field(default_factory=list)
@@ -93,7 +95,7 @@ class ScriptedServer(ExecutorAPIServicer):
             self.registered = True
             self.outbox, self.seq = [], 0
         self._notify()
-        return pb.HeartbeatResponse(send_state=not self.registered)
+        return pb.HeartbeatResponse(send_state=self.forgetful or not self.registered)
 
     async def poll_commands(self, request, context):
         if not self.registered:

@@ -6,7 +6,12 @@ import sys
 import time
 from pathlib import Path
 
+import anyio
 import grpc
+from longshore_core._app import WorkerRun, run_worker
+from longshore_core._builtin.null_driver import NullDriver
+from longshore_core._settings import WorkerSettings
+from longshore_core._wire import link
 from longshore_proto import executor_api_pb2 as pb
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -281,3 +286,88 @@ async def test_after_a_restart_full_state_is_not_waited_for(start_worker) -> Non
                 lambda: server.beats[beats:] and server.beats[-1].full_state.hostname
             )
             assert time.monotonic() - began < 4, "it came with the next regular heartbeat"
+
+
+async def test_an_update_does_not_bring_back_what_has_ended(start_worker) -> None:
+    async with scripted_server() as server, start_worker(server.port):
+        await server.until(lambda: server.registered)
+
+        def keep_ends(beat: pb.HeartbeatRequest) -> grpc.StatusCode | None:
+            ended = any(item.HasField("container_terminated") for item in beat.command_responses)
+            return grpc.StatusCode.UNAVAILABLE if ended and not done else None
+
+        done: list[bool] = []
+        server.bend_heartbeat = keep_ends
+        server.add(sandbox("s1"))
+        await server.until(lambda: server.started())
+        server.remove("s1")
+        update = pb.UpdateContainerDescription(
+            container_id="s1", sandbox_metadata=pb.SandboxMetadata(image="i", sandbox_id="s2")
+        )
+        seq = server.command(update_container_description=update)
+        await server.until(lambda: server.acks[-1:] == [seq])
+        done.append(True)
+        await server.until(lambda: server.terminated())
+        assert server.started() == ["s1"]
+
+
+async def test_a_server_that_forgot_us_between_two_fragments_gets_what_it_dropped(
+    start_worker, monkeypatch
+) -> None:
+    monkeypatch.setattr(link, "FRAGMENT_BYTES", 1)
+    async with scripted_server() as server, start_worker(server.port):
+        await server.until(lambda: server.registered)
+        dropped: list[pb.HeartbeatRequest] = []
+
+        def forget(beat: pb.HeartbeatRequest) -> None:
+            if len(beat.command_responses) and "s1" in server.started() and not dropped:
+                dropped.append(beat)
+                server.registered = False
+
+        server.bend_heartbeat = forget
+        server.add(sandbox("s1"))
+        server.add(sandbox("s2"))
+        server.add(sandbox("s3"))
+        await server.until(lambda: dropped and server.registered)
+        kept = [beat for beat in server.beats if beat is not dropped[0]]
+        ids = {r.container_started.container_id for b in kept for r in b.command_responses}
+        assert {r.container_started.container_id for r in dropped[0].command_responses} <= ids
+
+
+async def test_a_server_that_always_wants_full_state_is_not_stormed(start_worker) -> None:
+    async with scripted_server() as server:
+        server.forgetful = True
+        async with start_worker(server.port):
+            await server.until(lambda: len(server.beats) >= 3)
+            await anyio.sleep(0.5)
+            assert len(server.beats) <= 4
+
+
+async def test_a_worker_that_is_not_up_yet_can_be_stopped(
+    start_worker, tmp_path, monkeypatch
+) -> None:
+    asked = anyio.Event()
+
+    async def never(_self) -> None:
+        asked.set()
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(NullDriver, "survey", never)
+    stop = anyio.Event()
+
+    async def stopped() -> str:
+        await stop.wait()
+        return "the test"
+
+    settings = WorkerSettings.model_validate({
+        "driver": {"type": "null"},
+        "guest": {"type": "bare"},
+        "state_dir": str(tmp_path / "state"),
+        "monitoring": {"port": 0, "listen_addr": "127.0.0.1"},
+    })  # fmt: skip
+    async with anyio.create_task_group() as tasks:
+        run = WorkerRun(settings=settings, stop=stopped, with_proxy=False)
+        tasks.start_soon(run_worker, run)
+        await asked.wait()
+        with anyio.fail_after(5):
+            stop.set()

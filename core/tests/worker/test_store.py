@@ -8,6 +8,7 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given, settings
@@ -147,10 +148,31 @@ def test_a_put_replaces_the_whole_row(lives: list) -> None:
     import anyio
 
     async def main() -> None:
-        async with open_store(Path(":memory:")) as store:
+        with TemporaryDirectory() as place:
+            await put_all(Path(place) / "s.sqlite")
+
+    async def put_all(file: Path) -> None:
+        async with open_store(file) as store:
             for life in lives:
                 await store.commit(Changes(put={ContainerId("c1"): container(life)}))
             expected = {ContainerId("c1"): container(lives[-1])} if lives else {}
             assert (await store.remembered()).containers == expected
 
     anyio.run(main)
+
+
+async def test_what_is_stored_is_for_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "worker.sqlite"
+    async with open_store(file) as store:
+        await store.commit(Changes(put={ContainerId("c1"): container(LIVES[0])}))
+        modes = {entry.stat().st_mode & 0o777 for entry in tmp_path.iterdir()}
+    assert modes == {0o600}
+
+
+async def test_a_report_written_twice_is_one_report(tmp_path: Path) -> None:
+    """As when a commit was done, and said that it was not."""
+    report = Numbered(number=1, report=ContainerStarted(container=ContainerId("c1")))
+    async with open_store(tmp_path / "s.sqlite") as store:
+        await store.commit(Changes(report=[report]))
+        await store.commit(Changes(report=[report]))
+        assert (await store.remembered()).reports == [report]

@@ -86,6 +86,8 @@ async def test_an_application_survives_a_restart(serve_here, manifest):
         ({"code": ("c", b"x")}, "application manifest is required"),
         ({"application": (None, "{")}, "the manifest is not JSON"),
         ({"application": (None, "[]")}, "the manifest is not a JSON object"),
+        ({"application": (None, '{"name":"a","x":"\\ud800"}')}, "the manifest is not JSON: "),
+        ({"application": (None, '{"name":"a","x":NaN}')}, "the manifest is not JSON: NaN"),
         ({"application": (None, "{}")}, "the manifest cannot be used: name: Field required"),
         ({"application": (None, '{"name":"a/b"}')}, "the manifest cannot be used: name: "),
         (

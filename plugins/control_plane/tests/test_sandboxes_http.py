@@ -242,6 +242,33 @@ async def test_waiting_ends_in_time_and_names_the_sandbox(server, query, headers
     assert (await server.look(body["sandbox_id"]))["status"] == "pending"
 
 
+@pytest.mark.parametrize(
+    ("workers", "resources", "why"),
+    [
+        (0, {}, "no worker is connected that may run it"),
+        (1, {"cpus": 1000}, "no worker has free what it asks for"),
+        (1, {}, "it is still being started"),
+    ],
+)
+async def test_waiting_in_vain_says_what_for(server, workers, resources, why):
+    for _ in range(workers):
+        await server.worker().register()
+    body = {"wait": True, "wait_timeout_secs": 0.05, "resources": resources}
+    message = (await server.http.post(FLAT, json=body)).json()["message"]
+    assert message.endswith(f" does not run yet after 0.05 s; {why}")
+
+
+@pytest.mark.parametrize(
+    "field", ['"image": "%s"', '"entrypoint": ["%s"]', '"secret_names": ["a", "%s"]']
+)
+@pytest.mark.parametrize("text", [r"\u0000", r"\ud800"])
+async def test_text_that_nothing_can_hold_is_refused(server, field, text):
+    headers = {"Content-Type": "application/json"}
+    body = "{" + field % text + "}"
+    response = await server.http.post(FLAT, content=body, headers=headers)
+    assert (response.status_code, response.json()["code"]) == (422, "INVALID_REQUEST")
+
+
 async def test_an_idempotency_key_gives_the_same_sandbox_again(server):
     headers = {"Idempotency-Key": "k"}
     answers = []

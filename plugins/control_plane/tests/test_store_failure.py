@@ -78,6 +78,19 @@ async def test_a_create_that_cannot_be_written_is_refused_and_forgotten(plane, d
     assert set(plane.index.live) == {"before", "after"}
 
 
+async def test_memory_is_rebuilt_after_every_failure_not_only_the_first(plane, database):
+    await plane.create(sandbox("kept"))
+    for _ in range(2):
+        refuse_writes(database, True)
+        with pytest.raises(RequestError, match="cannot be written to"):
+            await plane.delete("n", "kept")
+        await recovered(plane)
+        assert list(plane.index.live) == ["kept"]
+        refuse_writes(database, False)
+    assert await plane.delete("n", "kept")
+    assert (await plane.reader.sandbox("kept")).status == "terminated"
+
+
 async def test_an_executor_has_to_register_again_once_memory_was_rebuilt(plane, database):
     await plane.heartbeat(joining("e"))
     await plane.create(sandbox("s"))

@@ -250,7 +250,7 @@ async def test_fifty_waits_need_no_thread_and_one_descriptor_each(driver, shell,
         for handle in handles * 2:
             tasks.start_soon(driver.wait, handle)
         await anyio.wait_all_tasks_blocked()
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads
         assert len(traces.descriptors()) <= descriptors + 50
         tasks.cancel_scope.cancel()
     assert len(traces.descriptors()) == descriptors

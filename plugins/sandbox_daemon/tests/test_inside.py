@@ -18,6 +18,8 @@ from longshore_daemon.inside.jsontext import NotJSON, dumps, escaped, loads, quo
 from longshore_daemon.inside.lines import Lines
 from longshore_daemon.inside.loop import READ, Bell, Loop, Wait, pause
 from longshore_daemon.inside.output import Output
+from longshore_daemon.inside.process import Command
+from longshore_daemon.inside.processes import Processes
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(),
@@ -146,6 +148,30 @@ class TestLoop:
         loop = Loop()
         loop.run(main())
         assert "ZeroDivisionError: on purpose" in capsys.readouterr().err
+
+
+def test_stopping_looks_through_all_processes_a_few_times_however_many_have_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = list[object]()
+    listdir = os.listdir
+
+    def counting(path: Any) -> list[str]:
+        looks.append(path)
+        return listdir(path)
+
+    async def main() -> None:
+        ended = [processes.spawn(Command("true", [])) for _ in range(20)]
+        while any(process.running for process in ended):
+            processes.reap()
+            await pause()
+        monkeypatch.setattr(os, "listdir", counting)
+        await processes.stop(1)
+
+    loop = Loop()
+    processes = Processes(loop, {"PATH": os.environ["PATH"]}, (str(tmp_path),))
+    loop.run(main())
+    assert looks.count("/proc") < 5
 
 
 class TestEnvironment:

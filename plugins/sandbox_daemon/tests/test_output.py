@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,12 @@ def test_json_is_well_formed_while_a_process_writes(daemon: Daemon) -> None:
         shown = json.loads(daemon.http.get(f"processes/{pid}/output").content)
         assert shown["line_count"] == len(shown["lines"])
     daemon.http.delete(f"processes/{pid}")
+
+
+def test_output_that_no_disk_has_room_for_is_said_to_be_lost(daemon: Daemon) -> None:
+    resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (100, 100))
+    events = daemon.run("sh", "-c", "echo kept; sleep 0.01; head -c 1000 /dev/zero; exit 3")
+    assert events[1]["line"] == "kept"
+    assert events[-1] == {"exit_code": 3, "output_lost": True}
+    assert daemon.follow(events[0]["pid"])[-1] == {"output_lost": True}
+    assert daemon.run("echo", "short")[-1] == {"exit_code": 0}

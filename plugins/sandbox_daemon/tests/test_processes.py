@@ -25,8 +25,8 @@ def test_a_process_is_created_with_its_description(daemon: Daemon) -> None:
     assert (after["status"], after["exit_code"], after["signal"]) == ("exited", 3, None)
     assert after["ended_at"] >= after["started_at"]
     assert set(after) == {
-        *("pid", "status", "exit_code", "signal", "stdin_writable", "command", "args"),
-        *("started_at", "ended_at"),
+        *("pid", "status", "exit_code", "signal", "timed_out", "stdin_writable", "command"),
+        *("args", "started_at", "ended_at"),
     }
 
 
@@ -181,6 +181,18 @@ def test_a_body_of_the_wrong_shape_is_refused(daemon: Daemon, body: Any, message
     answer = daemon.http.post("processes", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "INVALID_REQUEST")
     assert answer.json()["error"] == message
+
+
+@pytest.mark.parametrize("field", ["command", "args", "env"])
+def test_half_a_character_is_refused_rather_than_breaking_off(daemon: Daemon, field: str) -> None:
+    values = {"command": '"\\ud800"', "args": '["\\uDC80"]', "env": '{"A": "\\ud800"}'}
+    body = '{"command": "true", ' + f'"{field}": {values[field]}' + "}"
+    for route in ("processes", "processes/run"):
+        answer = daemon.http.post(route, content=body)
+        assert (answer.status_code, answer.json()["code"]) == (400, "INVALID_JSON")
+        assert "surrogates not allowed" in answer.json()["error"]
+    whole = '{"command": "echo", "args": ["\\ud83d\\ude00"]}'
+    assert daemon.http.post("processes", content=whole).json()["args"] == ["\U0001f600"]
 
 
 def test_another_user_is_refused_rather_than_ignored(daemon: Daemon) -> None:

@@ -20,17 +20,17 @@ BROKEN_PIPE: Final = 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `longshore` with these arguments (default: the process's); the answer is its status."""
+    _fill_closed_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words == ["--version"]:
         sys.stdout.write(f"longshore {__version__}\n")
         return 0
-    # Not at the top: --version must not pay for click.
-    from longshore._group import invoke
-
     status, failures = 0, list[BaseException]()
     try:
-        status = invoke(words)
-        sys.stdout.flush()
+        # Not at the top: --version must not pay for click. In here: Ctrl-C may come this early.
+        from longshore._group import invoke
+
+        status = max(invoke(words), _flush())
     except* (KeyboardInterrupt, BrokenPipeError) as group:
         failures += _leaves(group)
     # Evaluated only once something was raised: whoever raised one of the kernel's errors has
@@ -40,13 +40,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return max([status, *map(_report, failures)])
 
 
+def _fill_closed_streams() -> None:
+    """Give what the caller has closed to /dev/null, before a file of ours gets its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(descriptor, True)
+            setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", closefd=False))
+
+
+def _flush() -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError as exc:
+        return _report(exc)
+    except OSError as exc:
+        _discard_output()
+        sys.stderr.write(f"error: cannot write to standard output: {exc.strerror}\n")
+        return 1
+    return 0
+
+
+def _discard_output() -> None:
+    # Python flushes stdout once more at exit, and must not complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _report(failure: BaseException) -> int:
     """Say on stderr what ended the command, and answer the exit status for it."""
     if isinstance(failure, KeyboardInterrupt):
         return INTERRUPTED
     if isinstance(failure, BrokenPipeError):
-        # Whoever read us has gone. Python flushes stdout once more at exit, and must not complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read us has gone.
+        _discard_output()
         return BROKEN_PIPE
     sys.stderr.write(f"error: {failure}\n")
     return 2 if isinstance(failure, _kernel_errors("ConfigError", "PluginError")) else 1

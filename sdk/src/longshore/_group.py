@@ -62,10 +62,12 @@ class EntryPointGroup(click.Group):
         (entry,) = claims
         try:
             command: object = entry.load()
-        except (ImportError, AttributeError) as exc:
-            raise Refusal(
-                f"{cmd_name}: cannot import {entry.value} of {_provenance(entry)}: {exc}"
-            ) from exc
+        except Exception as exc:  # anything may happen in a third party's module
+            where = f"{entry.value} of {_provenance(entry)}"
+            what = (
+                "" if isinstance(exc, ImportError | AttributeError) else f"{type(exc).__name__}: "
+            )
+            raise Refusal(f"{cmd_name}: cannot import {where}: {what}{exc}") from exc
         if not isinstance(command, click.Command):
             kind = type(command).__name__
             message = f"{cmd_name}: {entry.value} of {_provenance(entry)} is a {kind}"

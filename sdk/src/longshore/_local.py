@@ -138,9 +138,11 @@ def _listener(host: str, port: object, key: str) -> Listener:
 
 
 def _mapping(document: Document, key: str) -> Document:
-    """The section `key`; a section that is no mapping is left for its reader to complain about."""
+    """The section `key`, empty when there is none. Raises Refusal for what is no mapping."""
     section = document.get(key)
-    return dict(cast("Document", section)) if isinstance(section, dict) else {}
+    if section is not None and not isinstance(section, dict):
+        raise Refusal(f"{key}: expected a mapping of keys (got {section!r})")
+    return dict(cast("Document", section or {}))
 
 
 def read(file: Path | None) -> Document:
@@ -154,7 +156,9 @@ def read(file: Path | None) -> Document:
     try:
         parser: Any = YAML(typ="safe", pure=True)
         document: object = parser.load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as exc:
+        # It is passed on as JSON, which knows no circles, and no keys but text.
+        json.dumps(document, default=str)
+    except (OSError, ValueError, TypeError, RecursionError, YAMLError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else " ".join(str(exc).split())
         raise Refusal(f"cannot read {file}: {reason}") from exc
     if document is None:

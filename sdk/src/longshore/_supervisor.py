@@ -57,7 +57,10 @@ class Screen:
         self._colours = dict(zip(names, COLOURS, strict=False)) if colourful else {}
 
     def say(self, text: str) -> None:
-        """The supervisor's own voice. Nobody reads any more: `unread` is set, and nothing said."""
+        """The supervisor's own voice. Nobody reads any more: `unread` is set, and nothing said.
+
+        What cannot be written for another reason is lost: sandboxes outlive a disk that is full.
+        """
         if self.unread.is_set():
             return
         try:
@@ -67,6 +70,8 @@ class Screen:
             self.unread.set()
             # What is still in Python's buffer must find a reader when the process exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError:
+            return
 
     def relay(self, name: str, line: str) -> None:
         """A child's line. A terminal that is held up holds up the children too, as it should."""

@@ -20,7 +20,6 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., None])
 
 STARTUP_SECONDS: Final = 60.0
 PROBE_SECONDS: Final = 1.0
-PROBE_ID: Final = "readiness-probe"
 WORKER_STOP_SECONDS: Final = 30.0
 """Longer than the worker's own grace: it removes its sandboxes."""
 STOP_SECONDS: Final = 10.0
@@ -96,7 +95,8 @@ def _programs(system: Plan, place: Path) -> tuple[Program, ...]:
             name="proxy",
             argv=_command("proxy", "--config", worker),
             # Until the proxy has heard from the worker, it answers 503.
-            ready=_answers(system.proxy, "/", 404),
+            # The worker registers once its proxy has heard from it: here, listening is enough.
+            ready=partial(listens, system.proxy.address),
             stop_seconds=STOP_SECONDS,
         ),
         Program(
@@ -113,18 +113,28 @@ def _command(name: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", "longshore", name, *arguments, "--until-stdin-closes")
 
 
-def _answers(listener: Listener, path: str, status: int = 200) -> Callable[[], Awaitable[bool]]:
-    return partial(answers, listener.address, path, status)
+def _answers(listener: Listener, path: str) -> Callable[[], Awaitable[bool]]:
+    return partial(answers, listener.address, path, 200)
+
+
+async def listens(address: str) -> bool:
+    """Whether somebody takes connections there."""
+    host, _, port = address.rpartition(":")
+    try:
+        with anyio.fail_after(PROBE_SECONDS):
+            async with await anyio.connect_tcp(host, int(port)):
+                return True
+    except (OSError, TimeoutError):
+        return False
 
 
 async def answers(address: str, path: str, status: int) -> bool:
-    """Whether `path` there is answered with this status; for a proxy, of a sandbox unheard of."""
+    """Whether `path` there is answered with this status."""
     host, _, port = address.rpartition(":")
     try:
         with anyio.fail_after(PROBE_SECONDS):
             async with await anyio.connect_tcp(host, int(port)) as stream:
-                fields = f"Host: {address}\r\nTensorlake-Sandbox-Id: {PROBE_ID}\r\n"
-                request = f"GET {path} HTTP/1.1\r\n{fields}Connection: close\r\n\r\n"
+                request = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
                 await stream.send(request.encode())
                 answer = await stream.receive()
                 return answer.startswith(f"HTTP/1.1 {status} ".encode())

@@ -90,7 +90,8 @@ class NullDriver(Driver):
 @asynccontextmanager
 async def open_null(_config: Config, _host: Host) -> AsyncGenerator[Runtime]:
     """Nothing to open, and nothing to close."""
-    yield Runtime(driver=NullDriver(), facts=Facts(images=False, mounts=False))
+    facts = Facts(programs=False, sockets=False, images=False, mounts=False)
+    yield Runtime(driver=NullDriver(), facts=facts)
 
 
 @hookimpl

@@ -1,4 +1,7 @@
-"""`longshore plugins`: what is installed, what a configuration uses of it, whether it works."""
+"""`longshore plugins`: what is installed, what a configuration uses of it, whether it works.
+
+`longshore plugins new` writes one more: `_commands.scaffold`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import Final
 
 import click
 
+from longshore_core._commands.scaffold import new
 from longshore_core._commands.tables import output_option, show
 from longshore_core._errors import LongshoreError
 from longshore_core._plugins import catalog, hooks
@@ -30,7 +34,7 @@ class Use:
     path: str
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @click.option(
     "--config",
     "file",
@@ -39,14 +43,20 @@ class Use:
 )
 @click.option("--all", "everything", is_flag=True, help="Import and check the unused ones too.")
 @output_option
-def plugins(file: Path | None, everything: bool, output: str) -> None:
+@click.pass_context
+def plugins(context: click.Context, file: Path | None, everything: bool, output: str) -> None:
     """List what is installed, and whether it works.
 
     Only what the configuration names is imported; the rest is `unused`.
     """
+    if context.invoked_subcommand is not None:
+        return
     settings = config.load(WorkerSettings, file, os.environ)
     rows = [*_rows(list(uses(settings)), everything=everything)]
     show(rows, output)
+
+
+plugins.add_command(new)
 
 
 def uses(settings: WorkerSettings) -> Iterator[Use]:

@@ -132,6 +132,8 @@ class Removing:
     """Absent when `create` was not seen to end: the driver is asked by id."""
     why: Ending
     attempts: int = 0
+    policy_stays: bool = False
+    """This attempt could not take its network policy back: there has to be another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,10 +304,12 @@ class Release:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Wait for PID 1 to end, and ask after the guest's health meanwhile. Runs beside the lane."""
+    """Wait for PID 1 to end. Runs beside the lane; a later one takes its place."""
 
     handle: Handle
     attachment: Attachment
+    ask: bool = False
+    """Ask after the guest's health meanwhile. Not while it starts: that has a deadline already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

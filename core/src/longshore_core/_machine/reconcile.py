@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from longshore_core._machine.life import Container, Surveyed, Terminated
@@ -20,23 +20,17 @@ class Reconciled:
     """What bears the worker's mark and is wanted by nobody: to be removed."""
 
 
-def reconcile(
-    desired: Mapping[ContainerId, Container],
-    survey: Sequence[Found],
-    in_flight: Collection[ContainerId] = (),
-) -> Reconciled:
+def reconcile(desired: Mapping[ContainerId, Container], survey: Sequence[Found]) -> Reconciled:
     """Compare records with a survey of the driver that holds them.
 
-    `in_flight` are containers whose `create` was released after the survey had begun: the survey
-    says nothing about those. Promises: each record gets at most one event; nothing is both adopted
-    and swept; what is in flight is neither.
+    Promises: each record gets exactly one event, and no live one is swept. Only for a survey that
+    began when nothing was being created: it says nothing about what came after.
     """
     found = {item.id: item for item in survey}
-    events = {id_: Surveyed(found=found.get(id_)) for id_ in desired if id_ not in in_flight}
+    events = {id_: Surveyed(found=found.get(id_)) for id_ in desired}
     sweep = tuple(
         item
         for item in found.values()
-        if item.id not in in_flight
-        and (item.id not in desired or isinstance(desired[item.id].life, Terminated))
+        if item.id not in desired or isinstance(desired[item.id].life, Terminated)
     )
     return Reconciled(events=events, sweep=sweep)

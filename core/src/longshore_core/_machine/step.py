@@ -124,10 +124,13 @@ def _progress(
             return _release(container, handle, attachment)
         case Releasing(handle=handle, attachment=attachment), Released():
             running = replace(container, life=Running(handle=handle, attachment=attachment))
-            return running, (Publish(container=running), *_timer(running), ReportStarted())
-        # The policy of a running container was put in force again, after a restart or a change.
-        case Running(), Admitted():
+            watch = Watch(handle=handle, attachment=attachment, ask=True)
+            return running, (Publish(container=running), watch, *_timer(running), ReportStarted())
+        # The policy of a container was put in force again, after a restart or a change.
+        case ((Releasing() | Running()), Admitted()):
             return container, ()
+        case Removing(policy_stays=True), Removed():
+            return _remove_again(container, container.life, now)
         case Removing(why=why), Removed():
             gone = replace(container, life=Terminated(why=why))
             return gone, (Publish(container=gone), ReportTerminated(why=why))
@@ -173,13 +176,15 @@ def _amend(container: Container, order: Order, now: float) -> Step:
     before = container.order
     claimed = before.sandbox_id is None and order.sandbox_id is not None
     amended = replace(container, order=order, claimed_at=now if claimed else container.claimed_at)
-    if not isinstance(amended.life, Running) or order == before:
+    if order == before:
         return amended, ()
     effects: list[Effect] = []
-    if order.policy != before.policy:
-        effects.append(Admit(attachment=amended.life.attachment, policy=order.policy))
+    # Also while it starts: the lane has an `Admit` of the earlier policy already.
+    life = amended.life
+    if isinstance(life, Admitting | Releasing | Running) and order.policy != before.policy:
+        effects.append(Admit(attachment=life.attachment, policy=order.policy))
     effects += (Publish(container=amended), *_timer(amended))
-    if claimed:
+    if claimed and isinstance(life, Running):
         effects.append(ReportStarted())
     return amended, tuple(effects)
 
@@ -191,10 +196,11 @@ def _setback(container: Container, event: Exited | Unhealthy | Failed, now: floa
         # The order to stop did not get through: the grace period will end it.
         case Stopping(), Unhealthy() | Failed():
             return container, ()
-        case Removing(attempts=attempts) as life, Failed(operation="remove" | "revoke"):
-            pause = RETRY_SECONDS[min(attempts, len(RETRY_SECONDS) - 1)]
-            waiting = replace(container, life=replace(life, attempts=attempts + 1))
-            return waiting, (Abandon(), Wake(at=now + pause))
+        # The removal behind it in the lane goes on: nobody stays because a rule does.
+        case Removing() as life, Failed(operation="revoke"):
+            return replace(container, life=replace(life, policy_stays=True)), ()
+        case Removing() as life, Failed(operation="remove"):
+            return _remove_again(container, life, now)
         # Stale: what went wrong is being removed already.
         case ((Removing() | Terminated()), _):
             return container, ()
@@ -227,8 +233,9 @@ def _woken(container: Container, now: float, grace: float) -> Step:
             return _stop(container, container.life, why, now + grace)
         case Stopping(handle=handle, why=why, kill_at=kill_at) if kill_at <= now:
             return _remove(container, why, handle)
-        case Removing(handle=handle) if container.life.attempts:
-            return container, (Revoke(), Remove(handle=handle))
+        case Removing(handle=handle) as life if life.attempts:
+            trying = replace(container, life=replace(life, policy_stays=False))
+            return trying, (Abandon(), Revoke(), Remove(handle=handle))
         # Stale, or early after a clock was set back: whatever is still due is asked for again.
         case Running() | Stopping():
             return container, _timer(container)
@@ -244,16 +251,18 @@ def _resume(container: Container, found: Found | None, now: float) -> Step:
     match container.life:
         case Terminated():
             return container, ()
-        case Removing(handle=handle):
-            return container, (Publish(container=container), Revoke(), Remove(handle=handle))
+        case Removing(handle=handle) as life:
+            trying = replace(container, life=replace(life, policy_stays=False))
+            return trying, (Publish(container=trying), Revoke(), Remove(handle=handle))
         case _ if found is None or found.phase is Phase.EXITED:
             return _resume_ended(container, found)
-        case Creating():
-            return _resume_created(container, found)
-        case Starting() if found.phase is Phase.CREATED:
-            started = replace(container, life=Starting(handle=found.handle))
-            return started, (Publish(container=started), Start(handle=found.handle))
-        case Starting():
+        # Its PID 1 has run already, and does not any more: an engine that has lost it.
+        case Running() | Stopping() if found.phase is Phase.CREATED:
+            return _resume_ended(container, found)
+        case _ if found.phase is Phase.CREATED:
+            starting = replace(container, life=Starting(handle=found.handle))
+            return starting, (Publish(container=starting), Start(handle=found.handle))
+        case Creating() | Starting():
             return _admit(container, found.handle, found.attachment or Attachment())
         case Admitting() | Releasing() | Running() | Stopping() as life:
             attachment = found.attachment or life.attachment
@@ -261,13 +270,6 @@ def _resume(container: Container, found: Found | None, now: float) -> Step:
             return _resume_attached(replace(container, life=fresh), fresh)
         case _ as never:
             assert_never(never)
-
-
-def _resume_created(container: Container, found: Found) -> Step:
-    starting = replace(container, life=Starting(handle=found.handle))
-    if found.phase is Phase.CREATED:
-        return starting, (Publish(container=starting), Start(handle=found.handle))
-    return _admit(starting, found.handle, found.attachment or Attachment())
 
 
 def _resume_ended(container: Container, found: Found | None) -> Step:
@@ -289,7 +291,8 @@ def _resume_ended(container: Container, found: Found | None) -> Step:
 def _resume_attached(
     container: Container, life: Admitting | Releasing | Running | Stopping
 ) -> Step:
-    watch = Watch(handle=life.handle, attachment=life.attachment)
+    running = isinstance(life, Running)
+    watch = Watch(handle=life.handle, attachment=life.attachment, ask=running)
     publish = Publish(container=container)
     policy = Admit(attachment=life.attachment, policy=container.order.policy)
     match life:
@@ -343,6 +346,12 @@ def _remove(container: Container, why: Ending, handle: Handle | None = None) -> 
         Revoke(),
         Remove(handle=known),
     )
+
+
+def _remove_again(container: Container, life: Removing, now: float) -> Step:
+    pause = RETRY_SECONDS[min(life.attempts, len(RETRY_SECONDS) - 1)]
+    waiting = replace(container, life=replace(life, attempts=life.attempts + 1))
+    return waiting, (Wake(at=now + pause),)
 
 
 def _timer(container: Container) -> tuple[Wake, ...]:

@@ -6,11 +6,12 @@ distribution; stevedore's own answers have lost it, and miss duplicates that are
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from stevedore.named import NamedExtensionManager
 
@@ -52,19 +53,33 @@ class Installed:
 def installed(groups: Iterable[str] = GROUPS) -> tuple[Installed, ...]:
     """Every plugin of these groups, by group and name. Imports none of them."""
     wanted = set(groups)
-    entries = {
+    entries = [
         Installed(
             group=entry.group,
             name=entry.name,
             value=entry.value,
-            distribution=distribution.metadata["Name"],
+            distribution=name,
             version=distribution.version,
         )
-        for distribution in metadata.distributions()
+        for name, distribution in _distributions()
         for entry in distribution.entry_points
         if entry.group in wanted
-    }
+    ]
     return tuple(sorted(entries, key=lambda item: (item.group, item.name, item.distribution)))
+
+
+def _distributions() -> Iterator[tuple[str, metadata.Distribution]]:
+    """Each distribution once: one further down the path is not what an import would find.
+
+    What an interrupted installation has left behind has no name, and is passed over.
+    """
+    seen: set[str] = set()
+    for distribution in metadata.distributions():
+        name = cast("str | None", distribution.metadata["Name"])
+        normal = re.sub(r"[-_.]+", "-", name or "").lower()
+        if name and normal not in seen:
+            seen.add(normal)
+            yield name, distribution
 
 
 def find(group: str, name: str, path: str) -> Installed:
@@ -94,18 +109,22 @@ def load(plugin: Installed) -> ModuleType:
 
     # Its list of entry points is kept for the life of the process: ours was read just now.
     NamedExtensionManager.ENTRY_POINT_CACHE.pop(plugin.group, None)
-    manager: Any = NamedExtensionManager(
-        plugin.group,
-        names=[plugin.name],
-        on_load_failure_callback=failed,
-        on_missing_entrypoints_callback=None,
-    )
+    loaded: list[object] = []
+    try:
+        manager: Any = NamedExtensionManager(
+            plugin.group,
+            names=[plugin.name],
+            on_load_failure_callback=failed,
+            on_missing_entrypoints_callback=None,
+        )
+        loaded = [extension.plugin for extension in manager]
+    except (AssertionError, SystemExit) as exc:
+        failures.append(exc)  # which stevedore lets through
     if failures:
         reason = failures[0]
         shown = str(reason) if isinstance(reason, ImportError) else repr(reason)
         message = f"cannot import {plugin.value}: {shown}"
         raise PluginLoadError(plugin.label, message) from reason
-    loaded = [extension.plugin for extension in manager]
     if len(loaded) != 1 or not isinstance(loaded[0], ModuleType):
         raise PluginContractError(plugin.label, f"{plugin.value} does not name a module")
     return loaded[0]

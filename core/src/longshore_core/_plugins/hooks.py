@@ -6,20 +6,23 @@ order of calls is the config's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar, cast
 
 import anyio
 import pluggy
 from anyio import to_thread
+from pydantic import BaseModel
 
-from longshore_core._errors import LongshoreError, PluginContractError, PluginCrash
+from longshore_core._errors import KernelBug, LongshoreError, PluginContractError, PluginCrash
 from longshore_core._model import PLUGIN_API, ContainerSpec
 from longshore_core._plugins import catalog
 from longshore_core._plugins.catalog import Installed
 from longshore_core.abc import (
+    AnyPlug,
     Guest,
     Layer,
     NetworkEnforcer,
@@ -33,6 +36,8 @@ from longshore_core.hookspecs import PROJECT, LongshoreSpecs
 ThingT = TypeVar("ThingT")
 
 VETO_SECONDS: Final = 2.0
+VOTES: Final = 32
+"""Questions that one plugin may be at: a thread cannot be cancelled, and those that hang add up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,8 @@ class Loaded:
 
     origin: Installed
     manager: pluggy.PluginManager
+    asked: set[object] = field(default_factory=set[object], repr=False, compare=False)
+    """The questions that threads are at right now."""
 
     def implements(self, hook: str) -> bool:
         return bool(getattr(self.manager.hook, hook).get_hookimpls())
@@ -85,17 +92,46 @@ class Selected(Generic[ThingT]):
 def blame(origin: Installed, operation: str) -> Generator[None]:
     """Turn whatever a plugin raises in here into a PluginCrash that names it.
 
-    Our own errors pass: they are the plugin's way of saying what the world did. So does
-    cancellation, which is no Exception.
+    Our own errors pass, also out of a task group of the plugin's: they are its way of saying what
+    the world did. So does cancellation that is meant for us.
     """
     try:
         yield
-    except LongshoreError:
-        raise
-    except Exception as exc:
+    except BaseException as caught:
         # The one place where any exception is caught: a plugin's bug is not ours.
+        exc = innermost(caught)
+        if isinstance(exc, LongshoreError) and not isinstance(exc, KernelBug):
+            raise exc from exc.__cause__
+        if not isinstance(exc, Exception | SystemExit) and not _is_stray(exc):
+            raise
         shown = f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
         raise PluginCrash(origin.label, f"{operation} raised {shown}") from exc
+
+
+def innermost(exc: BaseException) -> BaseException:
+    """What a task group has wrapped, where it is one thing."""
+    while len(members := _members(exc)) == 1:
+        exc = members[0]
+    return exc
+
+
+def _members(exc: BaseException) -> Sequence[BaseException]:
+    if isinstance(exc, BaseExceptionGroup):
+        return cast("BaseExceptionGroup[BaseException]", exc).exceptions
+    return ()
+
+
+def _is_stray(exc: BaseException) -> bool:
+    """Whether this is a cancellation that nobody here has asked for.
+
+    A library that awaits a future of its own that was cancelled raises one. A task group takes it
+    for its own end, and would end the worker without a word.
+    """
+    try:
+        cancelled = isinstance(exc, anyio.get_cancelled_exc_class())
+        return cancelled and anyio.current_effective_deadline() > -math.inf
+    except anyio.NoEventLoopError:
+        return False
 
 
 def load(origin: Installed) -> Loaded:
@@ -123,17 +159,34 @@ def select(seam: Seam[ThingT], name: str, path: str | None = None) -> Selected[T
         raise PluginContractError(origin.label, f"implements no hook {seam.hook}")
     with blame(origin, seam.hook):
         offer: object = getattr(loaded.manager.hook, seam.hook)()
+    return Selected(loaded=loaded, plug=accept(seam, origin, offer))
+
+
+def accept(seam: Seam[ThingT], origin: Installed, offer: object) -> Plug[Any, ThingT]:
+    """What a hook answered, when this kernel can use it. Raises PluginContractError."""
     if not isinstance(offer, Plug):
         found = type(offer).__name__
         raise PluginContractError(origin.label, f"{seam.hook} returned a {found}, not a Plug")
-    major, minor = offer.api
-    if major != PLUGIN_API[0] or minor > PLUGIN_API[1]:
-        ours = ".".join(map(str, PLUGIN_API))
-        raise PluginContractError(
-            origin.label, f"needs plugin API {major}.{minor}; this Longshore offers {ours}"
-        )
     # What it is a plug for, no check at run time can tell: the hook is the promise.
-    return Selected(loaded=loaded, plug=cast("Plug[Any, ThingT]", offer))
+    plug = cast("Plug[Any, ThingT]", offer)
+    _check(plug, origin)
+    return plug
+
+
+def _check(plug: AnyPlug, origin: Installed) -> None:
+    config = cast("object", plug.config)
+    if not (isinstance(config, type) and issubclass(config, BaseModel)):
+        raise PluginContractError(origin.label, "Plug.config is not a pydantic model's class")
+    if not callable(plug.open):
+        raise PluginContractError(origin.label, "Plug.open cannot be called")
+    match cast("object", plug.api):
+        case (int() as major, int() as minor):
+            if major != PLUGIN_API[0] or minor > PLUGIN_API[1]:
+                ours = ".".join(map(str, PLUGIN_API))
+                needs = f"needs plugin API {major}.{minor}; this Longshore offers {ours}"
+                raise PluginContractError(origin.label, needs)
+        case api:
+            raise PluginContractError(origin.label, f"Plug.api is {api!r}, not (major, minor)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,16 +205,25 @@ class Admission:
 
     async def _ask(self, voter: Loaded, spec: ContainerSpec) -> str | None:
         def ask() -> object:
-            with blame(voter.origin, "longshore_admit"):
-                answers = voter.manager.hook.longshore_admit(spec=spec)
+            question = object()
+            voter.asked.add(question)
+            try:
+                with blame(voter.origin, "longshore_admit"):
+                    answers = voter.manager.hook.longshore_admit(spec=spec)
+            finally:
+                voter.asked.discard(question)
             return next(iter(answers), None)
 
+        if len(voter.asked) >= VOTES:
+            return f"it still has not answered {VOTES} earlier questions"
         with anyio.move_on_after(VETO_SECONDS):
             try:
                 answer = await to_thread.run_sync(ask, abandon_on_cancel=True)
             except LongshoreError as exc:
                 return str(exc)
-            return None if answer is None else str(answer)
+            if answer is None or isinstance(answer, str):
+                return answer
+            return f"longshore_admit returned a {type(answer).__name__}, not a text"
         return f"no answer within {VETO_SECONDS:g} seconds"
 
 

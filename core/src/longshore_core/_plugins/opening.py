@@ -1,31 +1,48 @@
 """Opening what a plugin offers, and calling a driver: always through here, for every plugin alike.
 
-The adapter is where a plugin meets its contract: its config is validated, its handle makes the
+The adapter is where a plugin meets its contract: its config is validated, what it returns makes the
 round trip through JSON that a restart would make, and whatever it raises names it.
+
+A backend is entered and left in a task of its own. It may hold a task group or a cancel scope open
+between the two, and scopes nest by task: ours around its exit would break one of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import math
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from signal import Signals
-from typing import Any, Final, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, Generic, TypeVar, cast
 
 import anyio
-from pydantic import TypeAdapter, ValidationError
+import structlog
+from anyio.abc import TaskStatus
+from pydantic import BaseModel, TypeAdapter
 
-from longshore_core._errors import PluginContractError
-from longshore_core._model import Attachment, ContainerSpec, Exit, Facts, Found, Handle
+from longshore_core._errors import (
+    LongshoreError,
+    PluginContractError,
+    PluginCrash,
+    UnsupportedCapability,
+)
+from longshore_core._model import Attachment, ContainerSpec, Exit, Facts, Found, Handle, Limit
 from longshore_core._plugins.catalog import Installed
-from longshore_core._plugins.hooks import Selected, blame
+from longshore_core._plugins.hooks import Selected, blame, innermost
 from longshore_core.abc import Driver, Host, Runtime
 from longshore_core.process import config
 
 ThingT = TypeVar("ThingT")
 
+OPEN_SECONDS: Final = 120.0
 CLOSE_SECONDS: Final = 10.0
-_HANDLE: Final = TypeAdapter(Handle)
+_STORED: Final[Mapping[type, TypeAdapter[Any]]] = MappingProxyType(
+    {kind: TypeAdapter(kind) for kind in (Attachment, Exit, Found, Handle)}
+)
+
+log = structlog.stdlib.get_logger("longshore_core.plugins")
 
 
 @asynccontextmanager
@@ -34,18 +51,59 @@ async def opened(
 ) -> AsyncGenerator[ThingT]:
     """Validate a plugin's section of the config and open its backend.
 
-    Raises ConfigError with the YAML path, PluginCrash. Its exit is shielded, with a deadline.
+    Raises ConfigError with the YAML path, PluginCrash: also for one whose own tasks fail while it
+    is open. Its exit is shielded, with a deadline; what goes wrong there is logged.
     """
     at = tuple(int(step) if step.isdigit() else step for step in path.split("."))
     settings = config.validate(selected.plug.config, options, at=at)
-    with blame(selected.origin, "open"):
-        backend = selected.plug.open(settings, host)
-        thing = await backend.__aenter__()
+    stay = _Stay(selected, settings, host)
     try:
-        yield thing
-    finally:
-        with anyio.move_on_after(CLOSE_SECONDS, shield=True), blame(selected.origin, "close"):
-            await backend.__aexit__(None, None, None)
+        async with anyio.create_task_group() as tasks:
+            thing = await tasks.start(stay.run)
+            try:
+                yield thing
+            finally:
+                stay.leave()
+    except BaseExceptionGroup as group:
+        sole = innermost(group)
+        raise sole from sole.__cause__
+
+
+class _Stay(Generic[ThingT]):
+    """A backend's time between being entered and being left, as one task."""
+
+    def __init__(self, selected: Selected[ThingT], settings: BaseModel, host: Host) -> None:
+        self._selected = selected
+        self._settings = settings
+        self._host = host
+        self._over = anyio.Event()
+        self._scope = anyio.CancelScope()
+
+    def leave(self) -> None:
+        """Let the backend's exit path begin, and end it if it takes too long."""
+        self._scope.deadline = anyio.current_time() + CLOSE_SECONDS
+        self._over.set()
+
+    async def run(self, *, task_status: TaskStatus[ThingT]) -> None:
+        origin, scope = self._selected.origin, self._scope
+        scope.deadline = anyio.current_time() + OPEN_SECONDS
+        with scope:
+            try:
+                with blame(origin, "open"):
+                    async with self._selected.plug.open(self._settings, self._host) as thing:
+                        # It outlives whatever ends those who use it, until they have let go.
+                        scope.deadline, scope.shield = math.inf, True
+                        task_status.started(thing)
+                        await self._over.wait()
+            except LongshoreError as exc:
+                if not self._over.is_set():
+                    raise
+                log.warning("Plugin did not close in order", why=str(exc))
+        if not self._over.is_set():
+            late = f"was not open within {OPEN_SECONDS:g} seconds"
+            raise PluginCrash(origin.label, late if scope.cancelled_caught else "ended by itself")
+        if scope.cancelled_caught:
+            log.warning("Plugin did not close in time", plugin=origin.label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +118,21 @@ class AdaptedDriver(Driver):
         return self.runtime.facts
 
     async def create(self, spec: ContainerSpec) -> Handle:
+        """Raises UnsupportedCapability for what the driver does not declare, without asking it."""
+        self._refuse_undeclared(spec)
         with blame(self.origin, "create"):
             handle = await self.runtime.driver.create(spec)
-        return self._checked(handle, spec.id, "create")
+        return self._own(self._checked(handle, Handle, "create"), spec.id, "create")
 
     async def start(self, handle: Handle) -> Attachment:
         with blame(self.origin, "start"):
             attachment = await self.runtime.driver.start(handle)
-        return self._expect(attachment, Attachment, "start")
+        return self._checked(attachment, Attachment, "start")
 
     async def wait(self, handle: Handle) -> Exit:
         with blame(self.origin, "wait"):
             exit_ = await self.runtime.driver.wait(handle)
-        return self._expect(exit_, Exit, "wait")
+        return self._checked(exit_, Exit, "wait")
 
     async def signal(self, handle: Handle, signal: Signals) -> None:
         with blame(self.origin, "signal"):
@@ -84,25 +144,44 @@ class AdaptedDriver(Driver):
 
     async def survey(self) -> Sequence[Found]:
         with blame(self.origin, "survey"):
-            survey = await self.runtime.driver.survey()
-        for found in survey:
-            self._checked(self._expect(found, Found, "survey").handle, found.id, "survey")
-        return survey
+            survey = list(await self.runtime.driver.survey())
+        checked = [self._checked(found, Found, "survey") for found in survey]
+        for found in checked:
+            self._own(found.handle, found.id, "survey")
+        return checked
 
-    def _checked(self, handle: object, id_: str, operation: str) -> Handle:
-        checked = self._expect(handle, Handle, operation)
-        if checked.id != id_:
-            message = f"{operation} returned the handle of {checked.id!r} for {id_!r}"
+    def _refuse_undeclared(self, spec: ContainerSpec) -> None:
+        wanted = {
+            Limit.CPU: spec.limits.cpu_millis,
+            Limit.MEMORY: spec.limits.memory_bytes,
+            Limit.DISK: spec.limits.disk_bytes,
+            Limit.PIDS: spec.limits.pids,
+        }
+        undeclared = [limit for limit in wanted if limit not in self.facts.limits]
+        lacking = [f"a limit of {limit}" for limit in undeclared if wanted[limit] is not None]
+        if spec.sockets and self.facts.programs and not self.facts.sockets:
+            lacking.append("a directory for sockets")
+        if lacking:
+            raise UnsupportedCapability(
+                f"container {spec.id} asks for {', '.join(lacking)}, which the driver "
+                f"{self.origin.label} does not declare"
+            )
+
+    def _own(self, handle: Handle, id_: str, operation: str) -> Handle:
+        if handle.id != id_:
+            message = f"{operation} returned the handle of {handle.id!r} for {id_!r}"
             raise PluginContractError(self.origin.label, message)
-        try:
-            return _HANDLE.validate_json(_HANDLE.dump_json(checked))
-        except (ValidationError, ValueError) as exc:
-            message = f"{operation} returned a handle that JSON cannot hold"
-            raise PluginContractError(self.origin.label, message) from exc
+        return handle
 
-    def _expect(self, thing: object, kind: type[ThingT], operation: str) -> ThingT:
+    def _checked(self, thing: object, kind: type[ThingT], operation: str) -> ThingT:
+        """`thing` as the next worker would read it: what it could not must never be stored."""
         if not isinstance(thing, kind):
             found = type(thing).__name__
             message = f"{operation} returned a {found}, not {kind.__name__}"
             raise PluginContractError(self.origin.label, message)
-        return thing
+        stored = _STORED[kind]
+        try:
+            return cast("ThingT", stored.validate_json(stored.dump_json(thing, warnings="error")))
+        except ValueError as exc:
+            message = f"{operation} returned a {kind.__name__} that cannot be stored"
+            raise PluginContractError(self.origin.label, message) from exc

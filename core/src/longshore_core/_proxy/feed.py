@@ -37,9 +37,11 @@ async def follow_routes(state_dir: Path, table: RouteTable, log: Any) -> None:
             reason = "the worker hung up"
         if reader.followed:
             pause = _FIRST_PAUSE_SECONDS
-        if reader.followed or reason != reported:
+        if reader.followed:
             log.warning("Route feed lost", reason=reason, routes=len(table))
-            reported = reason
+        elif reason != reported:
+            log.info("Waiting for the worker's routes", reason=reason, routes=len(table))
+        reported = reason
         await anyio.sleep(pause)
         pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
 

@@ -35,10 +35,15 @@ def open_channel(server_addr: str, tls: Tls) -> aio.Channel:
     Raises ConfigError for an address without a host, and for files that cannot be read.
     """
     address = urlsplit(server_addr)
-    if not address.hostname:
+    try:
+        host, port = address.hostname, address.port
+    except ValueError as exc:
+        raise ConfigError("server_addr", f"{server_addr!r}: {exc}") from exc
+    if not host:
         raise ConfigError("server_addr", f"{server_addr!r} names no host")
     secure = tls.enabled or address.scheme == "https"
-    target = f"{address.hostname}:{address.port or (443 if secure else 80)}"
+    bracketed = f"[{host}]" if ":" in host else host
+    target = f"{bracketed}:{port or (443 if secure else 80)}"
     if not secure:
         return aio.insecure_channel(target, options=_OPTIONS)
     options = _OPTIONS

@@ -84,4 +84,4 @@ class Commands:
         if container is None:
             log.warning("Update of an unknown container", container_id=update.container_id)
             return
-        await self._desk.want(convert.amended(container.order, update.sandbox_metadata))
+        await self._desk.amend(convert.amended(container.order, update.sandbox_metadata))

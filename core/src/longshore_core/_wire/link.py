@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 import anyio
 import structlog
@@ -65,6 +65,25 @@ class _Cursor:
     epoch: int = 0
 
 
+class _Item(Protocol):
+    @property
+    def seq(self) -> int: ...
+
+
+ItemT = TypeVar("ItemT", bound=_Item)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream(Generic[ItemT]):
+    """What the server numbers and sends until it is acknowledged."""
+
+    name: str
+    cursor: _Cursor
+    poll: Callable[[int | None], Awaitable[Sequence[ItemT]]]
+    """Ask for what follows the acknowledged number."""
+    apply: Callable[[ItemT], Awaitable[None]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
     executor_id: str
@@ -101,8 +120,10 @@ class ServerLink:
         handler = Commands(self._desk)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._heartbeats)
-            tasks.start_soon(self._poll_commands, handler)
-            tasks.start_soon(self._poll_results)
+            commands = _Stream("commands", self._commands, self._poll_commands, handler.apply)
+            results = _Stream("results", self._results, self._poll_results, self._let_go)
+            tasks.start_soon(self._follow, commands)
+            tasks.start_soon(self._follow, results)
 
     async def farewell(self, *, stopped: bool) -> None:
         """Deliver what is left to report, within 3 seconds; then, if `stopped`, deregister.
@@ -125,6 +146,7 @@ class ServerLink:
     async def _heartbeats(self) -> None:
         full, failures = False, 0
         while True:
+            asked_before = full
             try:
                 full = await self._beat(full=full)
             except CallFailed as exc:
@@ -136,13 +158,17 @@ class ServerLink:
             failures = 0
             if not full:
                 await self._wait_for_reports()
+            elif asked_before:
+                # It has just had full state: a server that wants it again must not be stormed.
+                await anyio.sleep(HEARTBEAT_RETRY_SECONDS[0])
 
     async def _beat(self, *, full: bool) -> bool:
         """Send all reports in as many fragments as it takes. True: the server wants full state."""
         await self._desk.published()
-        for index, fragment in enumerate(self._fragments(self._desk.reports, full=full)):
+        for fragment in self._fragments(self._desk.reports, full=full):
             response = await self._send(fragment.request)
-            if index == 0 and response.send_state:
+            if response.send_state:
+                # In any fragment: a server that does not know us has dropped what was in it.
                 self._enter(Phase.REGISTERING)
                 return True
             if fragment.request.HasField("full_state"):
@@ -191,7 +217,9 @@ class ServerLink:
     ) -> None:
         if self._peer_extends:
             fragment.request.longshore.protocol = PROTOCOL
-            fragment.request.longshore.containers.extend(details)
+            for detail in details:
+                fragment.request.longshore.containers.append(detail)
+                fragment.size += detail.ByteSize()
 
     def _request(self) -> pb.HeartbeatRequest:
         return pb.HeartbeatRequest(
@@ -244,71 +272,65 @@ class ServerLink:
 
     # --- polls -----------------------------------------------------------------------------------
 
-    async def _poll_commands(self, handler: Commands) -> None:
-        cursor, failures = self._commands, 0
+    async def _poll_commands(self, acked: int | None) -> Sequence[pb.Command]:
+        request = pb.PollCommandsRequest(
+            executor_id=self._identity.executor_id, acked_command_seq=acked
+        )
+        call = self._stub.poll_commands(request, timeout=POLL_DEADLINE_SECONDS)
+        return (await answer(call)).commands
+
+    async def _poll_results(self, acked: int | None) -> Sequence[pb.SequencedAllocationResult]:
+        request = pb.PollAllocationResultsRequest(
+            executor_id=self._identity.executor_id, acked_result_seq=acked
+        )
+        call = self._stub.poll_allocation_results(request, timeout=POLL_DEADLINE_SECONDS)
+        return (await answer(call)).results
+
+    async def _let_go(self, result: pb.SequencedAllocationResult) -> None:
+        # No allocation runs here, so nobody waits for it: taken, and let go.
+        log.info("Result for an unknown allocation", allocation=result.entry.allocation_id)
+
+    async def _follow(self, stream: _Stream[ItemT]) -> None:
+        """Poll a stream, apply what comes in order, and acknowledge it with the next poll."""
+        cursor, failures = stream.cursor, 0
         while True:
             await self._ready()
             epoch = cursor.epoch
-            request = pb.PollCommandsRequest(
-                executor_id=self._identity.executor_id, acked_command_seq=cursor.applied or None
-            )
             try:
-                response: pb.PollCommandsResponse | None = None
+                items: Sequence[ItemT] | None = None
                 with self._poll():
-                    response = await answer(
-                        self._stub.poll_commands(request, timeout=POLL_DEADLINE_SECONDS)
-                    )
+                    items = await stream.poll(cursor.applied or None)
             except CallFailed as exc:
-                failures = await self._poll_failed("commands", exc, failures)
+                failures = await self._poll_failed(stream.name, exc, failures)
                 continue
             failures = 0
-            if response is not None and await self._apply(handler, response.commands, epoch):
+            if items is None:
+                continue
+            if await self._apply(stream, items, epoch):
                 # After a restart we count from one and the server does not: it has seen that by
                 # now, and the next heartbeat's answer will ask for full state.
                 self._hurry.set()
                 await anyio.sleep(GAP_PAUSE_SECONDS)
+            elif not items:
+                # It should have held the poll: one that does not must not be stormed.
+                await anyio.sleep(GAP_PAUSE_SECONDS)
 
-    async def _apply(self, handler: Commands, commands: Sequence[pb.Command], epoch: int) -> bool:
+    async def _apply(self, stream: _Stream[ItemT], items: Sequence[ItemT], epoch: int) -> bool:
         """Apply a batch in order. True: there was a gap, and the rest has to come again."""
-        cursor = self._commands
-        for command in commands:
-            if command.seq <= cursor.applied:
-                continue
-            if command.seq > cursor.applied + 1:
-                log.warning(
-                    "Commands are missing", expected=cursor.applied + 1, received=command.seq
-                )
-                return True
-            await handler.apply(command)
+        cursor = stream.cursor
+        for item in items:
             if cursor.epoch != epoch:
                 return False
-            cursor.applied = command.seq
-        return False
-
-    async def _poll_results(self) -> None:
-        cursor, failures = self._results, 0
-        while True:
-            await self._ready()
-            epoch = cursor.epoch
-            request = pb.PollAllocationResultsRequest(
-                executor_id=self._identity.executor_id, acked_result_seq=cursor.applied or None
-            )
-            try:
-                response: pb.PollAllocationResultsResponse | None = None
-                with self._poll():
-                    response = await answer(
-                        self._stub.poll_allocation_results(request, timeout=POLL_DEADLINE_SECONDS)
-                    )
-            except CallFailed as exc:
-                failures = await self._poll_failed("results", exc, failures)
+            if item.seq <= cursor.applied:
                 continue
-            failures = 0
-            for result in response.results if response is not None else ():
-                if cursor.epoch != epoch or result.seq != cursor.applied + 1:
-                    break
-                # No allocation runs here, so nobody waits for it: taken, and let go.
-                log.info("Result for an unknown allocation", allocation=result.entry.allocation_id)
-                cursor.applied = result.seq
+            if item.seq > cursor.applied + 1:
+                expected = cursor.applied + 1
+                log.warning("Gap in a stream", stream=stream.name, expected=expected, got=item.seq)
+                return True
+            await stream.apply(item)
+            if cursor.epoch == epoch:
+                cursor.applied = item.seq
+        return False
 
     async def _ready(self) -> None:
         while self._phase is not Phase.READY:

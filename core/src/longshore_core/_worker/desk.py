@@ -30,6 +30,10 @@ class KeepersDesk:
     async def want(self, order: Order) -> None:
         await self._keeper.submit(Wish(container=order.id, event=Wanted(order=order)))
 
+    async def amend(self, order: Order) -> None:
+        event = Wanted(order=order)
+        await self._keeper.submit(Wish(container=order.id, event=event, begins=False))
+
     async def unwant(self, container: ContainerId) -> None:
         event = Unwanted(message="the server asked for its removal")
         await self._keeper.submit(Wish(container=container, event=event))

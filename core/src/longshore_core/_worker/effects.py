@@ -5,22 +5,22 @@ Whatever goes wrong becomes an event of that one container. Nothing here decides
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from signal import Signals
-from typing import Final, Generic, TypeAlias, TypeVar, assert_never
+from typing import Final, Generic, TypeAlias, TypeVar, assert_never, cast
 
 import anyio
 import structlog
 
 from longshore_core._errors import (
     BackendError,
-    EngineUnavailable,
-    GuestError,
     ImageError,
     LongshoreError,
     PluginContractError,
+    UnsupportedCapability,
 )
 from longshore_core._machine.life import (
     Admit,
@@ -45,13 +45,13 @@ from longshore_core._machine.life import (
     Watch,
 )
 from longshore_core._model import (
-    Attachment,
     ContainerId,
     ContainerSpec,
     Handle,
     Launch,
     Limit,
     Limits,
+    Reach,
 )
 from longshore_core._plugins.catalog import Installed
 from longshore_core._plugins.hooks import Admission, blame
@@ -67,6 +67,10 @@ HEALTH_DEADLINE_SECONDS: Final = 5.0
 HEALTH_FAILURES: Final = 6
 """Unanswered checks in a row before a guest is given up: a busy host is not a dead guest."""
 ENGINE_RETRY_SECONDS: Final = 1.0
+STOP_SECONDS: Final = 2.5
+"""For a guest to take the request to stop; then PID 1 is signalled."""
+PART_SECONDS: Final = 2.0
+MESSAGE_LIMIT: Final = 4096
 
 log = structlog.stdlib.get_logger("longshore_core.containers")
 
@@ -101,10 +105,12 @@ class Deadlines:
     release: float = 60
     halt: float = 5
     remove: float = 60
+    engine_retry: float = ENGINE_RETRY_SECONDS
+    """Between two attempts to wait for a container while the engine cannot be asked."""
 
 
 class Performer:
-    """Performs effects, and keeps one session to each guest."""
+    """Performs effects. Keeps nothing between two of them: a guest is connected to for each."""
 
     def __init__(
         self, backends: Backends, executor_id: str, deadlines: Deadlines | None = None
@@ -112,7 +118,6 @@ class Performer:
         self._use = backends
         self._executor_id = executor_id
         self._deadlines = deadlines or Deadlines()
-        self._sessions: dict[ContainerId, Session] = {}
 
     async def perform(self, id_: ContainerId, effect: LaneEffect) -> Event | None:
         """Do one effect; the answer is what came of it, or `None` where nobody needs to know."""
@@ -122,16 +127,21 @@ class Performer:
             try:
                 return await self._do(id_, effect)
             except LongshoreError as exc:
-                return Failed(operation=operation, why=_ending(exc))
+                return self._failed(id_, operation, _ending(exc))
         late = Ending(
             reason=TerminationReason.STARTUP_FAILED_INTERNAL_ERROR,
             message=f"{operation} was not done within {seconds:g} seconds",
             code="TIMEOUT",
         )
-        return Failed(operation=operation, why=late)
+        return self._failed(id_, operation, late)
+
+    def _failed(self, id_: ContainerId, operation: str, why: Ending) -> Failed:
+        log.warning("Effect failed", container_id=id_, operation=operation, why=why.message)
+        return Failed(operation=operation, why=why)
 
     async def watch(self, id_: ContainerId, effect: Watch, post: Callable[[Event], None]) -> None:
         """Post how PID 1 ended, or that its guest is not well; then return."""
+        reach = effect.attachment.reach
         async with anyio.create_task_group() as tasks:
 
             async def first(fact: Callable[[], Awaitable[Event]]) -> None:
@@ -139,13 +149,8 @@ class Performer:
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(first, partial(self._exited, effect.handle))
-            if effect.attachment.reach is not None:
-                tasks.start_soon(first, partial(self._unhealthy, id_, effect.attachment))
-
-    async def aclose(self) -> None:
-        """Let go of every guest. They live on."""
-        for id_ in list(self._sessions):
-            await self._part(id_)
+            if effect.ask and reach is not None:
+                tasks.start_soon(first, partial(self._unhealthy, id_, reach))
 
     def _deadline(self, effect: LaneEffect) -> float:
         match effect:
@@ -175,7 +180,7 @@ class Performer:
                     await self._use.network.thing.admit(id_, attachment, policy)
                 return Admitted()
             case Release():
-                await self._release(id_, effect)
+                await self._release(effect)
                 return Released()
             case Halt():
                 await self._halt(id_, effect)
@@ -185,7 +190,6 @@ class Performer:
                     await self._use.network.thing.revoke(id_)
                 return None
             case Remove(handle=handle):
-                await self._part(id_)
                 await self._remove(id_, handle)
                 return Removed()
             case _ as never:
@@ -207,37 +211,53 @@ class Performer:
                 "sandbox_id": order.sandbox_id or "",
             },
         )
-        with blame(self._use.guest.origin, "launch"):
-            spec = self._use.guest.thing.launch(spec, self._use.driver.facts)
+        guest = self._use.guest
+        with blame(guest.origin, "launch"):
+            spec = guest.thing.launch(spec, self._use.driver.facts)
+        if not isinstance(cast("object", spec), ContainerSpec) or spec.id != order.id:
+            message = f"launch returned something other than a spec for {order.id!r}"
+            raise PluginContractError(guest.origin.label, message)
         veto = await self._use.admission.veto(spec)
         if veto is not None:
             raise BackendError(veto)
         return await self._use.driver.create(spec)
 
-    async def _release(self, id_: ContainerId, effect: Release) -> None:
-        names, env = effect.order.secret_names, dict[str, str]()
-        if names:
-            with blame(self._use.secrets.origin, "fetch"):
-                env = dict(await self._use.secrets.thing.fetch(effect.order.namespace, names))
-            if missing := [name for name in names if name not in env]:
-                raise PluginContractError(
-                    self._use.secrets.origin.label, f"fetch left out {', '.join(missing)}"
-                )
-        launch = Launch(token=effect.token, env=env, entrypoint=effect.order.entrypoint)
-        session = await self._session(id_, effect.attachment)
-        if session is not None:
+    async def _release(self, effect: Release) -> None:
+        order, reach = effect.order, effect.attachment.reach
+        if reach is None:
+            if order.secret_names:
+                raise UnsupportedCapability("its guest cannot be handed secrets: it has no reach")
+            return
+        launch = Launch(
+            token=effect.token, env=await self._secrets(order), entrypoint=order.entrypoint
+        )
+        async with self._session(reach) as session:
             with blame(self._use.guest.origin, "go"):
                 await session.go(launch)
 
+    async def _secrets(self, order: Order) -> dict[str, str]:
+        names, origin = order.secret_names, self._use.secrets.origin
+        if not names:
+            return {}
+        with blame(origin, "fetch"):
+            values = dict(await self._use.secrets.thing.fetch(order.namespace, names))
+        missing = [name for name in names if not isinstance(cast("object", values.get(name)), str)]
+        if missing:
+            raise PluginContractError(origin.label, f"fetch left out {', '.join(missing)}")
+        return {name: values[name] for name in names}
+
     async def _halt(self, id_: ContainerId, effect: Halt) -> None:
-        try:
-            session = await self._session(id_, effect.attachment)
-            if session is not None:
-                with blame(self._use.guest.origin, "stop"):
-                    await session.stop()
-                return
-        except GuestError as exc:
-            log.info("Guest cannot be asked to stop; signalling it", container_id=id_, why=str(exc))
+        reach = effect.attachment.reach
+        if reach is not None:
+            try:
+                with anyio.fail_after(STOP_SECONDS):
+                    async with self._session(reach) as session:
+                        with blame(self._use.guest.origin, "stop"):
+                            await session.stop()
+                        return
+            except (LongshoreError, TimeoutError) as exc:
+                why = str(exc) or "no answer in time"
+                log.info("Guest cannot be asked to stop; signalling it", container_id=id_, why=why)
         await self._use.driver.signal(effect.handle, Signals.SIGTERM)
 
     async def _remove(self, id_: ContainerId, handle: Handle | None) -> None:
@@ -249,48 +269,44 @@ class Performer:
             if found.id == id_:
                 await self._use.driver.remove(found.handle)
 
-    async def _session(self, id_: ContainerId, attachment: Attachment) -> Session | None:
-        if attachment.reach is None:
-            return None
-        session = self._sessions.get(id_)
-        if session is None:
-            with blame(self._use.guest.origin, "connect"):
-                session = await self._use.guest.thing.connect(attachment.reach)
-            self._sessions[id_] = session
-        return session
-
-    async def _part(self, id_: ContainerId) -> None:
-        session = self._sessions.pop(id_, None)
-        if session is not None:
-            with anyio.CancelScope(shield=True), blame(self._use.guest.origin, "aclose"):
-                await session.aclose()
+    @asynccontextmanager
+    async def _session(self, reach: Reach) -> AsyncGenerator[Session]:
+        with blame(self._use.guest.origin, "connect"):
+            session = await self._use.guest.thing.connect(reach)
+        try:
+            yield session
+        finally:
+            with anyio.move_on_after(PART_SECONDS, shield=True):
+                try:
+                    with blame(self._use.guest.origin, "aclose"):
+                        await session.aclose()
+                except LongshoreError as exc:
+                    log.warning("Guest was not let go of in order", why=str(exc))
 
     async def _exited(self, handle: Handle) -> Event:
         while True:
             try:
                 return Exited(exit=await self._use.driver.wait(handle))
-            except EngineUnavailable as exc:
+            except LongshoreError as exc:
+                if not exc.retryable:
+                    why = replace(_ending(exc), reason=TerminationReason.INTERNAL_ERROR)
+                    return Failed(operation="watch", why=why)
                 # Unknown is not dead: ask again for as long as it takes.
                 log.warning("Cannot wait for a container", container_id=handle.id, why=str(exc))
-                await anyio.sleep(ENGINE_RETRY_SECONDS)
-            except LongshoreError as exc:
-                why = replace(_ending(exc), reason=TerminationReason.INTERNAL_ERROR)
-                return Failed(operation="watch", why=why)
+                await anyio.sleep(self._deadlines.engine_retry)
 
-    async def _unhealthy(self, id_: ContainerId, attachment: Attachment) -> Event:
+    async def _unhealthy(self, id_: ContainerId, reach: Reach) -> Event:
         failures, reason = 0, ""
         while failures < HEALTH_FAILURES:
             await anyio.sleep(HEALTH_PERIOD_SECONDS)
             try:
                 with anyio.fail_after(HEALTH_DEADLINE_SECONDS):
-                    session = await self._session(id_, attachment)
-                    if session is not None:
+                    async with self._session(reach) as session:
                         with blame(self._use.guest.origin, "health"):
                             await session.health()
                 failures = 0
             except (LongshoreError, TimeoutError) as exc:
-                failures, reason = failures + 1, str(exc) or "no answer in time"
-                await self._part(id_)
+                failures, reason = failures + 1, _told(exc) or "no answer in time"
                 log.warning("Guest is not well", container_id=id_, failures=failures, why=reason)
         return Unhealthy(message=f"the guest did not answer {failures} health checks: {reason}")
 
@@ -314,6 +330,14 @@ def _ending(exc: LongshoreError) -> Ending:
         reason=TerminationReason.STARTUP_FAILED_BAD_IMAGE
         if bad_image
         else TerminationReason.STARTUP_FAILED_INTERNAL_ERROR,
-        message=str(exc),
+        message=_told(exc),
         code=exc.code,
     )
+
+
+def _told(exc: Exception) -> str:
+    """An error's message as it can be stored and sent: of bounded length, and valid Unicode.
+
+    A path with bytes that are no text has code points that no encoding takes.
+    """
+    return str(exc)[:MESSAGE_LIMIT].encode("utf-8", "backslashreplace").decode()

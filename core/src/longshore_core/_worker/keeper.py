@@ -8,15 +8,15 @@ while deciding.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
 import anyio
 import structlog
 
-from longshore_core._errors import BackendError, CapacityExhausted, EngineUnavailable, KernelBug
+from longshore_core._errors import BackendError, CapacityExhausted, KernelBug
 from longshore_core._machine import step as machine
 from longshore_core._machine.ledger import Ledger
 from longshore_core._machine.life import (
@@ -32,11 +32,11 @@ from longshore_core._machine.life import (
     Remove,
     ReportStarted,
     ReportTerminated,
+    Revoke,
     Terminated,
     TerminationReason,
     Unwanted,
     Wake,
-    Wanted,
     Watch,
     Woken,
 )
@@ -47,15 +47,12 @@ from longshore_core._worker.lanes import Boundary, Lanes
 from longshore_core._worker.mail import Message, Outcome, Refusal, Taken, Ticket, Wish
 from longshore_core._worker.routes import RouteFeed
 from longshore_core._worker.store import Changes, Store
+from longshore_core._worker.surveys import Patience, Survey, try_survey, wait_for_survey
 from longshore_core._worker.transitions import Transitions
 
 RETRY_COMMIT_SECONDS: Final = 1.0
-RETRY_SURVEY_SECONDS: Final = 2.0
 
 log = structlog.stdlib.get_logger("longshore_core.containers")
-
-
-Survey: TypeAlias = Callable[[], Awaitable[Sequence[Found]]]
 
 
 @dataclass(slots=True)
@@ -87,6 +84,8 @@ class Keeping:
     clock: Callable[[], float]
     """Seconds since the epoch: deadlines are kept over restarts."""
     grace_seconds: float = machine.GRACE_SECONDS
+    patience: Patience = field(default_factory=Patience)
+    """With the driver's surveys."""
     boundary: Boundary = lambda _point: None
 
 
@@ -153,7 +152,7 @@ class Keeper:
         for container in self._containers.values():
             if not isinstance(container.life, Terminated):
                 self._ledger = self._ledger.adopt(container.id, container.order.limits)
-        found = await self._survey(survey)
+        found = await wait_for_survey(survey, self._use.patience)
         reconciled = reconcile(self._containers, found)
         turn, now = _Turn(), self._use.clock()
         for id_, event in reconciled.events.items():
@@ -165,8 +164,11 @@ class Keeper:
         self._remove_strays(lanes, reconciled.sweep)
 
     async def sweep(self, lanes: Lanes, survey: Survey) -> None:
-        """Remove whatever bears our mark and has no record: leftovers of what went wrong."""
-        found = await self._survey(survey)
+        """Remove whatever bears our mark and has no record: leftovers of what went wrong.
+
+        A driver that cannot say what there is leaves it to the next time.
+        """
+        found = await try_survey(survey, self._use.patience)
         self._remove_strays(lanes, [item for item in found if item.id not in self._containers])
 
     async def run(self) -> None:
@@ -202,15 +204,8 @@ class Keeper:
     def _remove_strays(self, lanes: Lanes, strays: Sequence[Found]) -> None:
         for stray in strays:
             log.warning("Removing a container that nobody wants", container_id=stray.id)
-            lanes.submit(self._ticket(stray.id, 0), Remove(handle=stray.handle))
-
-    async def _survey(self, survey: Survey) -> Sequence[Found]:
-        while True:
-            try:
-                return await survey()
-            except EngineUnavailable as exc:
-                log.warning("The engine cannot be asked; waiting for it", why=str(exc))
-                await anyio.sleep(RETRY_SURVEY_SECONDS)
+            for effect in (Revoke(), Remove(handle=stray.handle)):
+                lanes.submit(self._ticket(stray.id, 0), effect)
 
     async def _wait_for_mail(self) -> None:
         if not self._mail:
@@ -222,8 +217,8 @@ class Keeper:
 
     def _take(self, turn: _Turn, message: Message, now: float) -> None:
         match message:
-            case Wish(container=id_, event=event):
-                self._wish(turn, id_, event, now)
+            case Wish():
+                self._wish(turn, message, now)
             case Refusal(order=order, why=why):
                 self._refuse(turn, order, why)
             case Outcome(ticket=ticket, event=event):
@@ -236,15 +231,18 @@ class Keeper:
             case report:
                 self._report(turn, report)
 
-    def _wish(self, turn: _Turn, id_: ContainerId, event: Wanted | Unwanted, now: float) -> None:
+    def _wish(self, turn: _Turn, wish: Wish, now: float) -> None:
+        id_, event = wish.container, wish.event
         container = self._containers.get(id_)
-        if container is not None and not (
-            isinstance(container.life, Terminated) and isinstance(event, Wanted)
-        ):
+        if container is not None and not isinstance(container.life, Terminated):
             self._step(turn, container, event, now)
             return
-        if isinstance(event, Unwanted):
-            return  # it is gone already, which is what was wanted
+        if isinstance(event, Unwanted) or not wish.begins:
+            return  # it is gone already
+        if container is not None and container.order == event.order:
+            # The same wish once more, and the server has yet to hear that it was fulfilled: what
+            # has run must not run again because a command came twice.
+            return
         try:
             self._ledger = self._ledger.reserve(id_, event.order.limits)
         except CapacityExhausted as exc:
@@ -261,6 +259,11 @@ class Keeper:
 
     def _refuse(self, turn: _Turn, order: Order, why: Ending) -> None:
         before = self._containers.get(order.id)
+        if before is not None and not isinstance(before.life, Terminated):
+            log.warning(
+                "Refused a new order for what lives", container_id=order.id, why=why.message
+            )
+            return
         incarnation = 1 if before is None else before.incarnation + 1
         self._enter(turn, before, machine.refuse(order, why, incarnation=incarnation))
 

@@ -25,6 +25,8 @@ class Wish:
 
     container: ContainerId
     event: Wanted | Unwanted
+    begins: bool = True
+    """Whether a life may begin with it; else it only changes what lives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

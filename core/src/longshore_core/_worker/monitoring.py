@@ -14,6 +14,7 @@ from anyio.abc import SocketStream, TaskStatus
 
 from longshore_core._errors import ConfigError
 from longshore_core._settings import Monitoring
+from longshore_core._worker import listening
 from longshore_core.process.answers import error_body
 
 REQUEST_SECONDS: Final = 10.0
@@ -56,7 +57,7 @@ async def serve_monitoring(
         ) from exc
     async with listener:
         task_status.started(int(listener.extra(anyio.abc.SocketAttribute.local_port)))
-        await listener.serve(partial(_answer, pages))
+        await listening.serve(listener, partial(_answer, pages))
 
 
 async def _answer(pages: Pages, stream: SocketStream) -> None:
@@ -64,9 +65,9 @@ async def _answer(pages: Pages, stream: SocketStream) -> None:
     async with stream:
         with anyio.move_on_after(REQUEST_SECONDS):
             try:
-                found = await _request(connection, stream)
-                await stream.send(_response(connection, _find(pages, found)))
-            except (h11.RemoteProtocolError, anyio.BrokenResourceError):
+                request = await _request(connection, stream)
+                await stream.send(_response(connection, request, _find(pages, request)))
+            except (h11.RemoteProtocolError, anyio.EndOfStream, anyio.BrokenResourceError):
                 return  # whoever it was spoke no HTTP, or has gone
 
 
@@ -75,10 +76,7 @@ async def _request(connection: h11.Connection, stream: SocketStream) -> h11.Requ
         event = connection.next_event()
         if isinstance(event, h11.Request):
             return event
-        try:
-            connection.receive_data(await stream.receive())
-        except anyio.EndOfStream:
-            connection.receive_data(b"")
+        connection.receive_data(await stream.receive())
 
 
 def _find(pages: Pages, request: h11.Request) -> Page:
@@ -90,7 +88,7 @@ def _find(pages: Pages, request: h11.Request) -> Page:
     return pages[path]()
 
 
-def _response(connection: h11.Connection, page_: Page) -> bytes:
+def _response(connection: h11.Connection, request: h11.Request, page_: Page) -> bytes:
     body = page_.body.encode()
     head = h11.Response(
         status_code=page_.status,
@@ -101,13 +99,9 @@ def _response(connection: h11.Connection, page_: Page) -> bytes:
         ],
     )
     data = connection.send(head) or b""
-    if connection.their_state is h11.ERROR:
+    if request.method == b"HEAD":
         return data
-    return data + (connection.send(h11.Data(data=body)) or b"") + _end(connection)
-
-
-def _end(connection: h11.Connection) -> bytes:
-    return connection.send(h11.EndOfMessage()) or b""
+    return data + (connection.send(h11.Data(data=body)) or b"")
 
 
 def _error(status: int, code: str, message: str) -> Page:

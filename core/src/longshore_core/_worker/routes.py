@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -18,13 +20,27 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from longshore_core._machine.life import Container, Running, Stopping, Terminated
 from longshore_core._model import JSON, ContainerId, UnixReach
+from longshore_core._worker import listening
 
 SOCKET: Final = "routes.sock"
 VERSION: Final = 1
 ACK_SECONDS: Final = 1.0
+SEND_SECONDS: Final = 10.0
+BACKLOG: Final = 10_000
+"""Changes that wait for a proxy that does not read; then it is cut off, and gets the table anew."""
 _LINE_LIMIT: Final = 4096
 
 log = structlog.stdlib.get_logger("longshore_core.routes")
+
+
+@contextmanager
+def _descriptor(directory: Path) -> Generator[Path]:
+    """The directory by a short path, which is good within this process."""
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def route_of(container: Container) -> dict[str, JSON]:
@@ -52,12 +68,19 @@ class _Peer:
 
     def __init__(self, acked: int) -> None:
         self.acked = acked
+        self.late = False
+        """It did not acknowledge in time once: nobody waits for it until it does."""
         self.lines: list[bytes] = []
         self.wake = anyio.Event()
+        self.connection = anyio.CancelScope()
 
     def push(self, line: bytes) -> None:
-        self.lines.append(line)
-        self.wake.set()
+        if len(self.lines) < BACKLOG:
+            self.lines.append(line)
+            self.wake.set()
+        elif not self.connection.cancel_called:
+            log.warning("Proxy does not read; hanging up", waiting=len(self.lines))
+            self.connection.cancel()
 
 
 class RouteFeed:
@@ -92,22 +115,29 @@ class RouteFeed:
         """Wait until every connected proxy has applied all changes so far, or for a second."""
         target = self._seq
         with anyio.move_on_after(ACK_SECONDS):
-            while self._awaited or any(peer.acked < target for peer in self._peers):
+            while self._awaited or self._behind(target):
                 await self._acked.wait()
         self._awaited = False
+        for peer in self._behind(target):
+            log.warning("Proxy does not acknowledge its routes in time", acked=peer.acked)
+            peer.late = True
 
     async def serve(
         self, state_dir: Path, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
         """Listen until cancelled. A socket left by an earlier worker is taken over."""
-        path = state_dir / SOCKET
-        # Bound under another name and moved, so that a proxy never finds it half-made.
-        fresh = state_dir / f".{SOCKET}.{os.getpid()}"
-        fresh.unlink(missing_ok=True)
-        async with await anyio.create_unix_listener(fresh, mode=0o600) as listener:
-            fresh.replace(path)
-            task_status.started()
-            await listener.serve(self._follow)
+        # The path of a Unix socket may have 107 bytes, a state directory more.
+        with _descriptor(state_dir) as here:
+            # Bound under another name and moved, so that a proxy never finds it half-made.
+            fresh = here / f".{SOCKET}.{os.getpid()}"
+            fresh.unlink(missing_ok=True)
+            async with await anyio.create_unix_listener(fresh, mode=0o600) as listener:
+                fresh.replace(here / SOCKET)
+                task_status.started()
+                await listening.serve(listener, self._follow)
+
+    def _behind(self, target: int) -> list[_Peer]:
+        return [peer for peer in self._peers if peer.acked < target and not peer.late]
 
     def _change(self, change: dict[str, JSON]) -> None:
         self._seq += 1
@@ -130,11 +160,12 @@ class RouteFeed:
         self._peers.add(peer)
         log.info("Proxy connected", followers=len(self._peers))
         try:
-            async with stream, anyio.create_task_group() as tasks:
-                tasks.start_soon(self._send, stream, peer)
-                await self._receive(stream, peer)
-                tasks.cancel_scope.cancel()
-        except* (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            with peer.connection:
+                async with stream, anyio.create_task_group() as tasks:
+                    tasks.start_soon(self._send, stream, peer)
+                    await self._receive(stream, peer)
+                    tasks.cancel_scope.cancel()
+        except* (anyio.BrokenResourceError, anyio.ClosedResourceError, TimeoutError):
             log.debug("Proxy connection broke")
         finally:
             self._peers.discard(peer)
@@ -146,25 +177,41 @@ class RouteFeed:
             await peer.wake.wait()
             peer.wake = anyio.Event()
             lines, peer.lines = peer.lines, []
-            await stream.send(b"".join(lines))
+            with anyio.fail_after(SEND_SECONDS):
+                await stream.send(b"".join(lines))
 
     async def _receive(self, stream: SocketStream, peer: _Peer) -> None:
         buffered = BufferedByteReceiveStream(stream)
         while True:
             try:
                 line = await buffered.receive_until(b"\n", _LINE_LIMIT)
-                peer.acked = int(json.loads(line)["ack"])
             except (anyio.EndOfStream, anyio.IncompleteRead):
                 return
-            except (ValueError, KeyError, TypeError, anyio.DelimiterNotFound):
+            except anyio.DelimiterNotFound:
+                line = b""
+            acked = _acked(line)
+            if acked is None or acked > self._seq:
                 log.warning("Proxy does not speak the route feed's protocol; hanging up")
                 return
+            peer.acked, peer.late = acked, False
             self._awaited = False
             self._notify()
 
     def _notify(self) -> None:
         self._acked.set()
         self._acked = anyio.Event()
+
+
+def _acked(line: bytes) -> int | None:
+    """The number that a line acknowledges; `None` for anything else."""
+    try:
+        match json.loads(line):
+            case {"ack": int() as number}:
+                return number
+            case _:
+                return None
+    except (ValueError, RecursionError):
+        return None
 
 
 def _line(message: dict[str, JSON]) -> bytes:

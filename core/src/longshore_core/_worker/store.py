@@ -6,6 +6,7 @@ read is an error that names it, never a fresh start.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -96,7 +97,7 @@ class Store:
                 "DELETE FROM container WHERE id = ?", [(id_,) for id_ in changes.forget]
             )
             transaction.executemany(
-                "INSERT INTO report VALUES (?, ?)",
+                "INSERT OR REPLACE INTO report VALUES (?, ?)",
                 [(item.number, _REPORT.dump_json(item.report).decode()) for item in changes.report],
             )
             transaction.executemany(
@@ -137,8 +138,10 @@ async def open_store(file: Path) -> AsyncGenerator[Store]:
 
 def _connect(file: Path) -> sqlite3.Connection:
     try:
+        # SQLite would make it readable for all; what it makes beside it gets the same mode.
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(file, check_same_thread=False, timeout=5)
-    except sqlite3.Error as exc:
+    except (OSError, sqlite3.Error) as exc:
         raise _unreadable(file, exc) from exc
     try:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -7,6 +7,7 @@ the document's structure; any other `$` stands for itself. Every complaint names
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import types
 import typing
@@ -24,6 +25,11 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 Loc = tuple[int | str, ...]
 
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_USERINFO: Final = re.compile(r"://[^/@\s]+@")
+_SECRET_WORDS: Final = (
+    "password", "passwd", "passphrase", "secret", "token", "credential", "authorization",
+    "api_key", "apikey", "access_key", "private_key",
+)  # fmt: skip
 REDACTED: Final = "[redacted]"
 
 
@@ -35,6 +41,11 @@ def load(model: type[ModelT], file: Path | None, environ: Mapping[str, str]) -> 
     """
     document = {} if file is None else _parse(file)
     return validate(model, _interpolate(document, environ), raw=document)
+
+
+def load_section(file: Path, environ: Mapping[str, str]) -> dict[str, Any]:
+    """A file that holds one plugin's section of the configuration. Raises ConfigError."""
+    return _interpolate(_parse(file), environ)
 
 
 def validate(
@@ -59,7 +70,7 @@ def validate(
 def redact(model: BaseModel) -> dict[str, Any]:
     """A model as plain data that may be printed: every secret replaced."""
     return {name: _redacted(getattr(model, name)) for name in type(model).model_fields} | {
-        name: REDACTED if _smells_secret(name) else value
+        name: REDACTED if _smells_secret(name) else _redacted(value)
         for name, value in (model.model_extra or {}).items()
     }
 
@@ -79,18 +90,21 @@ def _redacted(value: object) -> object:
         case list() | tuple():
             return [_redacted(item) for item in typing.cast("list[object]", value)]
         case dict():
-            items = typing.cast("dict[str, object]", value).items()
+            items = typing.cast("dict[object, object]", value).items()
             return {
-                name: REDACTED if _smells_secret(name) else _redacted(item) for name, item in items
+                name: REDACTED if _smells_secret(str(name)) else _redacted(item)
+                for name, item in items
             }
         case Path():
             return str(value)
+        case str():
+            return _USERINFO.sub(f"://{REDACTED}@", value)
         case _:
             return value
 
 
 def _smells_secret(name: str) -> bool:
-    return any(word in name.lower() for word in ("password", "secret", "token", "credential"))
+    return any(word in name.lower() for word in _SECRET_WORDS)
 
 
 def _parse(file: Path) -> dict[str, Any]:
@@ -103,12 +117,15 @@ def _parse(file: Path) -> dict[str, Any]:
     try:
         yaml: Any = YAML(typ="safe", pure=True)
         document: object = yaml.load(text)
+        # What holds itself, by an alias, has no end to walk to.
+        json.dumps(document, default=str)
     except MarkedYAMLError as exc:
         problem: Any = exc
         mark = problem.problem_mark
         where = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else str(file)
         raise ConfigError("", f"{where}: {' '.join(str(problem.problem).split())}") from exc
-    except YAMLError as exc:
+    except (YAMLError, ValueError, TypeError, RecursionError) as exc:
+        # Beside its own: a date that is none, a structure that holds itself, a key that is a list.
         raise ConfigError("", f"{file}: {exc}") from exc
     if document is None:
         return {}

@@ -29,7 +29,7 @@ def run_application(main: Callable[..., Awaitable[None]], *args: Any) -> None:
     except ExceptionGroup as group:
         leaves = list(_leaves(group))
         actionable = [leaf for leaf in leaves if isinstance(leaf, LongshoreError)]
-        if len(actionable) != len(leaves):
+        if len(actionable) != len(leaves) or any(isinstance(leaf, KernelBug) for leaf in leaves):
             raise
         refuse(actionable[0])
 

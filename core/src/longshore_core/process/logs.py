@@ -11,7 +11,8 @@ import json
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, cast
 
 import structlog
 
@@ -52,7 +53,13 @@ def configure(env: str, environ: Mapping[str, str]) -> None:
         _hide_secrets,
     ]
     readable: list[structlog.typing.Processor] = [
-        structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), pad_event_to=28)
+        _for_a_person,
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stdout.isatty(),
+            pad_event_to=28,
+            # The default, where `rich` is installed, prints every local variable: secrets too.
+            exception_formatter=structlog.dev.plain_traceback,
+        ),
     ]
     machine: list[structlog.typing.Processor] = [structlog.processors.format_exc_info, _to_json]
     formatter = structlog.stdlib.ProcessorFormatter(
@@ -111,6 +118,23 @@ def _hide_secrets(
         if any(word in name.lower() for word in _SECRET):
             event[name] = REDACTED
     return event
+
+
+def _for_a_person(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """The time of day, and no field that says nothing on a machine of one's own."""
+    moment = datetime.fromisoformat(event["timestamp"]).astimezone()
+    event.pop("executor_id", None)
+    return {**_without_blanks(event), "timestamp": moment.strftime("%H:%M:%S.%f")[:-3]}
+
+
+def _without_blanks(fields: Mapping[str, Any]) -> dict[str, Any]:
+    said = {
+        name: _without_blanks(cast("dict[str, Any]", value)) if isinstance(value, dict) else value
+        for name, value in fields.items()
+    }
+    return {name: value for name, value in said.items() if value not in (None, {}, [], ())}
 
 
 def _to_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:

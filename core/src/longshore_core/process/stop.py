@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -38,7 +39,9 @@ async def _on_signal(tasks: TaskGroup, reasons: list[str]) -> None:
 async def _on_stdin_end(tasks: TaskGroup, reasons: list[str]) -> None:
     descriptor = sys.stdin.fileno()
     while True:
-        await anyio.wait_readable(descriptor)
+        with contextlib.suppress(PermissionError):
+            # What cannot be waited for, such as a file or /dev/null, can be read at once.
+            await anyio.wait_readable(descriptor)
         if not os.read(descriptor, 4096):
             reasons.append("supervisor gone")
             tasks.cancel_scope.cancel()

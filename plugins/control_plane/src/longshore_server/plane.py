@@ -228,7 +228,8 @@ class ControlPlane:
 
     async def write(self) -> None:
         """Write turns until `stop_writing`."""
-        await self._writer.run(self._reload.set)
+        # Asked for each time: every recovery ends with another event to set.
+        await self._writer.run(lambda: self._reload.set())
 
     def stop_writing(self) -> None:
         self._writer.close()

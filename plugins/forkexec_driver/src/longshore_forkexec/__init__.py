@@ -34,7 +34,13 @@ def longshore_driver() -> Plug[Config, Runtime]:
 async def open_fork_exec(config: Config, host: Host) -> AsyncGenerator[Runtime, None]:
     """Open the driver on what earlier ones have left. Its containers outlive it."""
     groups = await anyio.to_thread.run_sync(_prepare, config, host)
-    facts = Facts(limits=groups.limits, images=False, mounts=False, network=NetworkMode.NONE)
+    facts = Facts(
+        limits=groups.limits,
+        recovers=True,
+        images=False,
+        mounts=False,
+        network=NetworkMode.NONE,
+    )
     host.logger.info("fork_exec_opened", extra={"limits": sorted(groups.limits)})
     try:
         yield Runtime(driver=ForkExecDriver(config, host, groups), facts=facts)

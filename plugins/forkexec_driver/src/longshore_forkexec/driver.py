@@ -62,7 +62,7 @@ class _Seat:
     """What calls about one container share, for as long as there are any."""
 
     turn: anyio.Lock = field(default_factory=anyio.Lock)
-    """Of `start` and `remove`, which must not meet."""
+    """Of `create`, `start` and `remove`, which must not meet."""
     exit: Exit | None = None
     """Left by `remove` to those who still wait."""
 
@@ -84,8 +84,11 @@ class ForkExecDriver(Driver):
         """Make the container's directory. Raises UnsupportedCapability for a limit that cannot be
         enforced here."""
         check(spec, self._groups.limits)
-        with _blame_host(f"create container {spec.id}"):
-            await self._in_thread(self._directories.make, spec)
+        seat = self._seat(spec.id)
+        # Two at once would each take the other's half-made directory for a leftover.
+        async with seat.turn:
+            with _blame_host(f"create container {spec.id}"):
+                await self._in_thread(self._directories.make, spec)
         return Handle(id=spec.id, schema=SCHEMA)
 
     async def start(self, handle: Handle) -> Attachment:

@@ -133,12 +133,18 @@ async def _document(form: FormData) -> dict[str, JSON]:
         raise _unusable("application manifest is required")
     try:
         content = await part.read() if isinstance(part, UploadFile) else part
-        document: JSON = json.loads(content)
+        document: JSON = json.loads(content, parse_constant=_no_number)
+        # What cannot be written as UTF-8 could never be listed again.
+        json.dumps(document, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:
         raise _unusable(f"the manifest is not JSON: {exc}") from exc
     if not isinstance(document, dict):
         raise _unusable("the manifest is not a JSON object")
     return document
+
+
+def _no_number(name: str) -> JSON:
+    raise ValueError(f"{name} is not a number")
 
 
 def _manifest(document: Mapping[str, JSON]) -> Manifest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Annotated, Final
 
 import anyio
@@ -19,11 +20,17 @@ from longshore_server.http.shapes import (
     sandbox_info,
 )
 from longshore_server.identity import new_id
-from longshore_server.model import IdempotencyKey, SandboxRecord, SandboxStatus
+from longshore_server.model import IdempotencyKey, PendingReason, SandboxRecord, SandboxStatus
 from longshore_server.store.reader import PAGE, Page, SandboxFilter
 
 router: Final = APIRouter()
 WAIT_SECONDS: Final = 300.0
+_WHY_PENDING: Final[Mapping[PendingReason, str]] = {
+    PendingReason.NO_EXECUTORS_AVAILABLE: "no worker is connected that may run it",
+    PendingReason.NO_RESOURCES_AVAILABLE: "no worker has free what it asks for",
+    PendingReason.SCHEDULING: "it waits for a worker",
+    PendingReason.WAITING_FOR_CONTAINER: "it is still being started",
+}
 
 
 @router.post("", response_model_exclude_none=True, summary="Create a sandbox")
@@ -141,9 +148,12 @@ async def _running(
     if result is None and not patience.cancelled_caught:
         return record  # The caller has left, and hears nothing of it.
     if result is None:
+        result = await api.plane.reader.sandbox(record.id) or record
+    if result.status is SandboxStatus.PENDING:
+        waiting = _WHY_PENDING[result.pending_reason or PendingReason.SCHEDULING]
         raise SandboxError(
             "TIMEOUT",
-            f"sandbox {record.id} does not run yet after {seconds:g} s; it is still being started",
+            f"sandbox {record.id} does not run yet after {seconds:g} s; {waiting}",
             record.id,
             SandboxStatus.PENDING,
         )

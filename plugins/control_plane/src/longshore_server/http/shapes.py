@@ -8,14 +8,26 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 from typing import Annotated, Any, Final
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
 from longshore_server.model import MIB, Gpu, NetworkRules, Resources, SandboxRecord, SandboxSpec
 from longshore_server.settings import ServerSettings
 
+# JSON can escape them; an answer cannot hold a lone surrogate, nor a command line a NUL.
+_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
+
+
+def _storable(value: str) -> str:
+    if _UNSTORABLE.search(value):
+        raise ValueError("text without NUL and without lone surrogates is wanted")
+    return value
+
+
 _MOST_MB: Final = 2**40
+Text = Annotated[str, AfterValidator(_storable)]
 Megabytes = Annotated[int, Field(ge=1, le=_MOST_MB)]
 Seconds = Annotated[int, Field(ge=0, le=2**53)]
 WaitSeconds = Annotated[float, Field(ge=0, le=86400, allow_inf_nan=False)]
@@ -76,11 +88,11 @@ class NetworkWish(Body):
 class CreateSandbox(Body):
     """Every field is optional."""
 
-    image: str | None = Field(default=None, min_length=1)
+    image: Text | None = Field(default=None, min_length=1)
     resources: ResourcesWish | None = None
     timeout_secs: Seconds | None = Field(default=None, description="0: never")
-    entrypoint: list[str] | None = None
-    secret_names: list[str] | None = None
+    entrypoint: list[Text] | None = None
+    secret_names: list[Text] | None = None
     network: NetworkWish | None = None
     snapshot_id: str | None = None
     allow_unauthenticated_access: bool = Field(
@@ -116,8 +128,8 @@ class CreateSandbox(Body):
 
 class CreateNamespace(Body):
     name: str
-    blob_storage_bucket: str | None = None
-    blob_storage_region: str | None = None
+    blob_storage_bucket: Text | None = None
+    blob_storage_region: Text | None = None
 
 
 class GpuInfo(BaseModel):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _NAMES = (b'"stdout"', b'"stderr"')
 _KEEPALIVE_SECONDS = 15.0
-_LINGER_SECONDS = 0.5
+LINGER_SECONDS = 0.5
 """How long `run` stays, after the end of the process, for children that hold its output open."""
 
 
@@ -45,7 +45,9 @@ class FollowRoutes:
             events.prefix = b"event: output\n"
             events.named = len(streams) > 1
             await events.send_all(process, float("inf"))
-            await exchange.send(b"event: eof\ndata: {}\n\n")
+            lost: dict[str, JSON] = {"output_lost": True} if process.output.lost else {}
+            await exchange.send(b"event: eof\n")
+            await _send(exchange, lost)
             await exchange.close()
 
     async def run(self, exchange: Exchange) -> None:
@@ -54,16 +56,15 @@ class FollowRoutes:
         The client may hang up: the process goes on, for as long as its timeout lets it.
         """
         fields = Fields(await exchange.receive_json())
-        command, timeout = read_command(fields), fields.positive("timeout")
+        command = read_command(fields)
+        command.timeout = fields.positive("timeout")
         process = spawn(self._processes, command)
-        if timeout is not None:
-            self._processes.limit(process, timeout)
         with process.output.open() as reader:
             await _open(exchange)
             await _send(exchange, {"pid": process.pid, "started_at": process.started_at})
             events = _Events(exchange, Lines(reader, (STDOUT, STDERR)))
-            await events.send_all(process, _LINGER_SECONDS)
-            await _send(exchange, _outcome(process))
+            await events.send_all(process, LINGER_SECONDS)
+            await _send(exchange, outcome(process))
             await exchange.close()
 
 
@@ -75,15 +76,18 @@ async def _send(exchange: Exchange, data: JSON) -> None:
     await exchange.send(b"data: " + dumps(data) + b"\n\n")
 
 
-def _outcome(process: Process) -> dict[str, JSON]:
-    outcome: dict[str, JSON] = {}
+def outcome(process: Process) -> dict[str, JSON]:
+    """How it ended."""
+    told: dict[str, JSON] = {}
     if process.signal is None:
-        outcome["exit_code"] = process.exit_code
+        told["exit_code"] = process.exit_code
     else:
-        outcome["signal"] = process.signal
+        told["signal"] = process.signal
     if process.timed_out:
-        outcome["timed_out"] = True
-    return outcome
+        told["timed_out"] = True
+    if process.output.lost:
+        told["output_lost"] = True
+    return told
 
 
 class _Events:

@@ -8,6 +8,13 @@ from longshore_daemon.inside.loop import Bell
 from longshore_daemon.inside.output import now_ms
 from longshore_daemon.inside.signals import SIGKILL, SIGTERM
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Kin = tuple[int, int]
+"""A process's parent and session."""
+
 
 class Group:
     """One that was started, running or ended. `changed` rings when it ends."""
@@ -47,11 +54,15 @@ class Group:
         """Raises PermissionError."""
         self.send_signal(SIGTERM)
 
-    def kill(self) -> None:
-        """End all of its session: the group, and those that made groups of their own."""
+    def kill(self, living: Mapping[int, Kin] | None = None) -> None:
+        """End all of its session: the group, those that made groups of their own, and those below
+        them that made sessions of their own.
+
+        `living` spares looking through all processes, when `kin` has been asked before.
+        """
         if not self.running and _exists(self.pid):
             return
-        for pid in (-self.pid, *_members(self.pid)):
+        for pid in (*_family(self.pid, living), -self.pid):
             try:
                 os.kill(pid, SIGKILL)
             except (ProcessLookupError, PermissionError):
@@ -77,25 +88,36 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def sessions() -> dict[int, list[int]]:
-    """The living processes by session. Raises OSError where there is no /proc, or a foreign one."""
+def kin() -> dict[int, Kin]:
+    """Parent and session of every living process.
+
+    Raises OSError where there is no /proc, or a foreign one.
+    """
     if os.readlink("/proc/self") != str(os.getpid()):
         raise OSError("/proc is of other processes")
-    found: dict[int, list[int]] = {}
+    found: dict[int, Kin] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:
-                    state, _, _, session, *_ = file.read().rpartition(b")")[2].split()
+                    state, parent, _, session, *_ = file.read().rpartition(b")")[2].split()
             except OSError:
                 continue
             if state not in (b"Z", b"X"):
-                found.setdefault(int(session), []).append(int(name))
+                found[int(name)] = int(parent), int(session)
     return found
 
 
-def _members(session: int) -> list[int]:
-    try:
-        return sessions().get(session, [])
-    except OSError:
-        return []
+def _family(session: int, living: Mapping[int, Kin] | None) -> list[int]:
+    """Who is in the session, and all who descend from those: children come after their parents."""
+    if living is None:
+        try:
+            living = kin()
+        except OSError:
+            return []
+    family = [pid for pid, (_, of) in living.items() if of == session]
+    for pid in family:
+        family += [
+            child for child, (parent, _) in living.items() if parent == pid and child not in family
+        ]
+    return family

@@ -7,7 +7,7 @@ of the error to raise, by looking up `json.decoder`. Both are provided here.
 from __future__ import annotations
 
 import sys
-from _json import encode_basestring_ascii, make_encoder, make_scanner
+from _json import encode_basestring, encode_basestring_ascii, make_encoder, make_scanner
 from codecs import getincrementaldecoder
 
 TYPE_CHECKING = False
@@ -60,6 +60,9 @@ _scan = make_scanner(_Options)  # type: ignore[arg-type]  # typed as taking its 
 _encode = make_encoder(
     None, _unserializable, encode_basestring_ascii, None, ":", ",", False, False, False
 )
+_spell_out = make_encoder(
+    None, _unserializable, encode_basestring, None, ":", ",", False, False, False
+)
 
 
 def loads(data: bytes) -> JSON:
@@ -68,6 +71,9 @@ def loads(data: bytes) -> JSON:
     try:
         text = data.decode("utf-8").strip(" \t\r\n")
         value, end = _scan(text, 0)
+        # An escape can smuggle in half a character, which no file name and no argument can hold.
+        if "\\ud" in text or "\\uD" in text:
+            "".join(_spell_out(value, 0)).encode("utf-8")
     except StopIteration as exc:
         raise NotJSON(f"a value is missing at character {exc.value}") from exc
     except ValueError as exc:

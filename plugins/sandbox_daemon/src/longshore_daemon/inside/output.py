@@ -45,7 +45,7 @@ class Chunk:
 class Output:
     """The writing side. `changed` rings when there is more, or when there will be no more."""
 
-    __slots__ = ("_files", "_prefix", "_sizes", "_total", "broken", "changed", "sources")
+    __slots__ = ("_files", "_prefix", "_sizes", "_total", "broken", "changed", "lost", "sources")
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
@@ -53,6 +53,8 @@ class Output:
         self._total = 0
         self._files: list[int] = []
         self.broken = False
+        self.lost = False
+        """Whether something that was written could not be kept."""
         self.changed = Bell()
         self.sources = 0
         """How many pipes still lead here."""
@@ -78,7 +80,7 @@ class Output:
                 self._total += length
                 view = view[length:]
         except OSError as exc:
-            self.broken = True
+            self.broken = self.lost = True
             note(f"output is kept no more: {exc.strerror}")
         self.changed.ring()
 

@@ -104,12 +104,17 @@ async def _add_lines(batch: Batch, lines: Lines, found: list[Line], count: int) 
     return count
 
 
-async def _open_raw(exchange: Exchange, end: int) -> int:
-    """Begin an answer of the bytes from the query's `offset` on; what it is comes back."""
+def offset_of(exchange: Exchange) -> int:
+    """The `offset` of the query, by default 0. Raises ApiError 400."""
     offset = exchange.head.query.get("offset", "0")
     if not offset.isdecimal() or len(offset) > 18:
         raise ApiError(400, "BAD_REQUEST", "offset: a number of bytes is wanted")
-    start = min(int(offset), end)
+    return int(offset)
+
+
+async def _open_raw(exchange: Exchange, end: int) -> int:
+    """Begin an answer of the bytes from the query's `offset` on; what it is comes back."""
+    start = min(offset_of(exchange), end)
     await exchange.open(200, "application/octet-stream", end - start)
     return start
 

@@ -78,7 +78,17 @@ class Stdin:
 class Command:
     """What to start, and how."""
 
-    __slots__ = ("args", "command", "env", "name", "stderr", "stdin", "stdout", "working_dir")
+    __slots__ = (
+        "args",
+        "command",
+        "env",
+        "name",
+        "stderr",
+        "stdin",
+        "stdout",
+        "timeout",
+        "working_dir",
+    )
 
     def __init__(self, command: str, args: list[str]) -> None:
         self.command = command
@@ -90,6 +100,8 @@ class Command:
         self.stdin = False
         self.stdout = True
         self.stderr = True
+        self.timeout: float | None = None
+        """The seconds after which it is killed, whoever waits for it or not."""
 
 
 class Process(Group):
@@ -113,6 +125,7 @@ class Process(Group):
             "status": status,
             "exit_code": self.exit_code,
             "signal": self.signal,
+            "timed_out": self.timed_out,
             "stdin_writable": self.stdin is not None and self.stdin.writable,
             "command": self.command.command,
             "args": list(self.command.args),

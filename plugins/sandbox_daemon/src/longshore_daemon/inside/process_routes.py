@@ -68,6 +68,7 @@ class ProcessRoutes:
         command.stdin = fields.choice("stdin_mode", "closed", "pipe") == "pipe"
         command.stdout = fields.choice("stdout_mode", "capture", "discard") == "capture"
         command.stderr = fields.choice("stderr_mode", "capture", "discard") == "capture"
+        command.timeout = fields.positive("timeout")
         command.name = self._read_name(fields)
         await exchange.answer(201, spawn(self._processes, command).info())
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from longshore_daemon.inside.group import Group, sessions
+from longshore_daemon.inside.group import Group, Kin, kin
 from longshore_daemon.inside.loop import READ, Wait, pause
 from longshore_daemon.inside.output import Output
 from longshore_daemon.inside.process import Command, Process
@@ -82,6 +82,8 @@ class Processes:
             output.sources += 1
             self.loop.start(self._capture(process, descriptor))
         output.close_unless_fed()
+        if command.timeout is not None:
+            self.loop.start(self._limit(process, monotonic() + command.timeout))
         return process
 
     def _remember(self, process: Process) -> None:
@@ -98,10 +100,6 @@ class Processes:
         del process.pipes[descriptor]
         os.close(descriptor)
         process.output.source_ended()
-
-    def limit(self, process: Process, seconds: float) -> None:
-        """Kill it, and note that, when it runs for longer; whoever waits for it or not."""
-        self.loop.start(self._limit(process, monotonic() + seconds))
 
     async def end(self, process: Process, grace_seconds: float) -> None:
         """Ask it to end, kill what is left of it after the grace, and wait until it has ended."""
@@ -153,10 +151,11 @@ class Processes:
         return (*self._table.values(), *self.others.values())
 
     def _signal_all(self, number: int) -> None:
+        living = _living() if number == SIGKILL else None
         for group in self._groups():
             try:
                 if number == SIGKILL:
-                    group.kill()
+                    group.kill(living)
                 else:
                     group.ask_to_end()
             except PermissionError:
@@ -185,9 +184,16 @@ class Processes:
         left = [group.pid for group in self._groups() if group.send_signal(0)]
         try:
             # Ended ones whom nobody has reaped yet are still in the group.
-            return bool(left) and not sessions().keys().isdisjoint(left)
+            return bool(left) and not {of for _, of in kin().values()}.isdisjoint(left)
         except OSError:
             return True
+
+
+def _living() -> Mapping[int, Kin]:
+    try:
+        return kin()
+    except OSError:
+        return {}
 
 
 def _make_directory(candidates: tuple[str, ...]) -> str:

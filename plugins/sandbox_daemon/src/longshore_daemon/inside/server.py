@@ -8,6 +8,7 @@ from longshore_daemon.inside.areas import Areas
 from longshore_daemon.inside.exchange import ApiError, Exchange
 from longshore_daemon.inside.file_routes import FileRoutes
 from longshore_daemon.inside.follow_routes import FollowRoutes
+from longshore_daemon.inside.frame_routes import FrameRoutes
 from longshore_daemon.inside.http import HEAD_LIMIT, BadRequest, Head, parse_head, unquote
 from longshore_daemon.inside.output_routes import OutputRoutes
 from longshore_daemon.inside.paths import Paths
@@ -37,11 +38,13 @@ class Server:
         files = FileRoutes(paths)
         processes = ProcessRoutes(sandbox.processes)
         output, follow = OutputRoutes(sandbox.processes), FollowRoutes(sandbox.processes)
+        frames = FrameRoutes(sandbox.processes)
         self._routes: tuple[Route, ...] = (
             ("GET", "health", _answer_health),
             ("HEAD", "health", _answer_health),
             ("GET", "info", self._answer_info),
             ("POST", "processes/run", follow.run),
+            ("POST", "processes/frames", frames.run),
             ("POST", "processes", processes.create),
             ("GET", "processes", processes.show_all),
             ("GET", "processes/*", processes.show),
@@ -50,6 +53,7 @@ class Server:
             ("POST", "processes/*/restart", processes.restart),
             ("POST", "processes/*/stdin", processes.write_stdin),
             ("POST", "processes/*/stdin/close", processes.close_stdin),
+            ("GET", "processes/*/frames", frames.follow),
             ("GET", "processes/*/*", output.read),
             ("GET", "processes/*/*/follow", follow.follow),
             ("GET", "files", files.read),

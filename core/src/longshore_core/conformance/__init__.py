@@ -1,0 +1,1 @@
+"""The conformance kit for pytest: `pytest --pyargs longshore_core.conformance --driver=NAME`."""

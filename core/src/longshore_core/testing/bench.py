@@ -1,0 +1,300 @@
+"""What a law gets to work with: an open driver, as the worker has it, and all that is beside it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+import anyio
+from pydantic import TypeAdapter
+
+from longshore_core._errors import LongshoreError, PluginLoadError, UnknownPlugin
+from longshore_core._model import (
+    Attachment,
+    ContainerId,
+    ContainerSpec,
+    Facts,
+    Found,
+    Gap,
+    Handle,
+    Phase,
+    Transition,
+    UnixReach,
+)
+from longshore_core._plugins.opening import AdaptedDriver
+from longshore_core.abc import Guest, Host, Runtime
+from longshore_core.testing.clock import Clock, Clocked, RealClock
+from longshore_core.testing.expect import Broken, expect, soon
+from longshore_core.testing.host import HostView, Seen
+from longshore_core.testing.law import PROGRAMS, SOCKETS, Missing
+from longshore_core.testing.programs import READY, argv
+from longshore_core.testing.session import Sandbox, open_sandbox
+from longshore_core.testing.subject import Subject, find_subject
+from longshore_core.testing.trace import TracedDriver
+
+ThingT = TypeVar("ThingT")
+
+HANDLE: Final = TypeAdapter(Handle)
+TIDY_SECONDS: Final = 20.0
+_READY_SECONDS: Final = 0.2
+"""What a program may take to prepare itself that cannot say when it has."""
+_FIRST_OWNER: Final = "worker-1/driver"
+
+
+class Engine(Protocol):
+    """A way to take a driver's engine away, and to bring it back."""
+
+    async def stop(self) -> None: ...
+
+    async def start(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What whoever runs the kit may say."""
+
+    heavy: bool = False
+    """Whether laws use their large numbers: the profile full."""
+    image: str | None = None
+    """For drivers with images: one that has /bin/sh."""
+    guest: str = "sandbox_daemon"
+    guest_options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    engine: Engine | None = None
+    golden: Path | None = None
+    """A directory with handles that earlier releases of the driver have left, as JSON."""
+    exclusive_host: bool = False
+    cache: Path | None = None
+    """Where guests may keep what takes long to make."""
+    seed: int = 0
+
+
+class SeamBench(Generic[ThingT]):
+    """What a law of any kind of plugin gets: the plugin, opened as the kernel does."""
+
+    def __init__(self, subject: Subject[ThingT], settings: Settings, view: HostView) -> None:
+        self.subject = subject
+        self.settings = settings
+        self.view = view
+        self.before: Seen | None = None
+        """The host when the plugin had been opened, and the law had not begun."""
+        self.root = view.root
+        self.mark: Final = view.mark
+        self.scratch = view.scratch
+        """A directory for the law's own files."""
+        self.random = random.Random(f"{settings.seed}")
+        self.measured: dict[str, float] = {}
+        self.trace: list[str] = []
+        self.stack = AsyncExitStack()
+        """Left when the law is over, before the host is looked at."""
+
+    @property
+    def thing(self) -> ThingT:
+        """What the plugin has opened."""
+        return self._thing
+
+    async def open(self) -> None:
+        self._thing = await self.stack.enter_async_context(self.subject.open(self.host()))
+
+    async def tidy(self) -> None:
+        """End what the law has left open."""
+        await self.stack.aclose()
+
+    def host(self, owner: str = _FIRST_OWNER, *, state: str = "state") -> Host:
+        """What a plugin is lent. An owner of another name is another worker."""
+        state_dir = self.root / state
+        state_dir.mkdir(parents=True, exist_ok=True)
+        return bare_host(self.subject.origin.name, f"{self.mark}/{owner}", state_dir)
+
+    def need(self, condition: object, what: str) -> None:
+        """Give up, without a verdict on the plugin, where this machine lacks something."""
+        if not condition:
+            raise Missing(what)
+
+    def many(self, core: int, full: int) -> int:
+        """How often: the profile decides."""
+        return full if self.settings.heavy else core
+
+    def record(self, name: str, value: float) -> None:
+        """Keep a number for the report. Units in the name."""
+        self.measured[name] = value
+
+
+class Bench(SeamBench[Runtime]):
+    """What a law of drivers gets."""
+
+    driver: AdaptedDriver
+    """Called as the worker calls it: errors are blamed, handles made to JSON and back."""
+    clock: Clock
+
+    @property
+    def facts(self) -> Facts:
+        return self.driver.facts
+
+    @property
+    def inside(self) -> str:
+        """A directory for files of the law that programs in a sandbox can reach."""
+        return f"/tmp/{self.mark}-inside" if self.facts.images else str(self.scratch)
+
+    @property
+    def has_programs(self) -> bool:
+        return PROGRAMS.declared(self.facts)
+
+    @property
+    def has_sockets(self) -> bool:
+        return SOCKETS.declared(self.facts)
+
+    async def open(self) -> None:
+        await self._open(_FIRST_OWNER)
+
+    async def reopen(self) -> None:
+        """Close the driver and open it again, as a worker does that restarts."""
+        await self.stack.aclose()
+        self.stack = AsyncExitStack()
+        self.trace.append("reopen")
+        await self._open(_FIRST_OWNER)
+
+    @asynccontextmanager
+    async def another(self, owner: str, *, state: str) -> AsyncGenerator[AdaptedDriver]:
+        """The driver of another worker, beside this one."""
+        async with self._opened(self.host(owner, state=state)) as runtime:
+            yield self._adapted(runtime)
+
+    async def tidy(self) -> None:
+        """Remove what the law has left, and close the driver."""
+        try:
+            for found in await self.driver.survey():
+                await self.driver.remove(found.handle)
+        finally:
+            await self.stack.aclose()
+
+    # Containers.
+
+    def id(self, name: str) -> ContainerId:
+        return ContainerId(f"{self.mark}-{name}")
+
+    def spec(self, name: str, script: str, **rest: Any) -> ContainerSpec:
+        """A container that runs a script of the words in `programs`."""
+        sockets = rest.pop("sockets", self.has_sockets)
+        env = {"LONGSHORE_LAW": self.mark, **rest.pop("env", {})}
+        return ContainerSpec(
+            id=self.id(name),
+            image=self.settings.image if self.facts.images else None,
+            argv=argv(script, sockets=sockets),
+            env=env,
+            sockets=sockets,
+            **rest,
+        )
+
+    async def running(self, name: str, script: str, **rest: Any) -> Handle:
+        """Create and start a container; it has prepared what it does when this returns."""
+        handle = await self.driver.create(self.spec(name, script, **rest))
+        attachment = await self.driver.start(handle)
+        if "{ready}" in script:
+            await self.told(attachment, READY)
+            if attachment.reach is None:
+                # It has no way to say so.
+                await self.clock.pass_time(_READY_SECONDS)
+        return handle
+
+    async def told(self, attachment: Attachment, name: str) -> None:
+        """Wait for a file in the container's directory for sockets, where it has one."""
+        if isinstance(attachment.reach, UnixReach):
+            await soon(Path(attachment.reach.path, name).exists, f"PID 1 says {name}")
+
+    async def found(self, name: str) -> Found | None:
+        """What the survey has of a container."""
+        there = [each for each in await self.driver.survey() if each.id == self.id(name)]
+        expect(len(there) <= 1, f"the survey has {len(there)} containers {self.id(name)}")
+        return there[0] if there else None
+
+    async def phase(self, name: str) -> Phase | None:
+        found = await self.found(name)
+        return found.phase if found else None
+
+    def stored(self, handle: Handle) -> Handle:
+        """The handle as a restarted worker has it: from JSON text."""
+        return HANDLE.validate_python(json.loads(HANDLE.dump_json(handle)))
+
+    # Inside.
+
+    async def guest(self) -> Guest:
+        """The guest of the settings, open until the law is over."""
+        options = dict(self.settings.guest_options)
+        if self.settings.cache is not None and self.settings.guest == "sandbox_daemon":
+            options.setdefault("runtime_dir", str(self.settings.cache / "runtimes"))
+        try:
+            subject = find_subject(self.settings.guest, options, kind="guest")
+        except (UnknownPlugin, PluginLoadError) as exc:
+            raise Missing(f"the guest {self.settings.guest}: {exc}") from exc
+        return await self.stack.enter_async_context(subject.open(self.host(state="guest")))
+
+    async def sandbox(self, name: str = "c", **rest: Any) -> Sandbox:
+        """A container in which the guest runs, released: programs can be run and files moved."""
+        sandbox = await open_sandbox(
+            self.driver, await self.guest(), self.spec(name, "exit 99", sockets=False, **rest)
+        )
+        sandbox.trace = self.trace.append
+        return sandbox
+
+    async def _open(self, owner: str) -> None:
+        runtime = await self.stack.enter_async_context(self._opened(self.host(owner)))
+        self._thing = runtime
+        self.clock = runtime.clock if isinstance(runtime, Clocked) else RealClock()
+        self.driver = self._adapted(runtime)
+
+    def _adapted(self, runtime: Runtime) -> AdaptedDriver:
+        driver = TracedDriver(runtime.driver, self.mark, self.trace.append)
+        return AdaptedDriver(Runtime(driver=driver, facts=runtime.facts), self.subject.origin)
+
+    @asynccontextmanager
+    async def _opened(self, host: Host) -> AsyncGenerator[Runtime]:
+        async with self.subject.open(host) as runtime:
+            yield _checked(runtime)
+
+
+def _checked(opened: object) -> Runtime:
+    if not isinstance(opened, Runtime):
+        raise Broken(f"open yields a {type(opened).__name__}, not a Runtime")
+    return opened
+
+
+async def every(calls: list[Callable[[], Any]]) -> list[Any]:
+    """The answers of calls made at once; an error that is ours is an answer, too."""
+    answers: list[Any] = [None] * len(calls)
+
+    async def ask(index: int, call: Callable[[], Any]) -> None:
+        try:
+            answers[index] = await call()
+        except LongshoreError as exc:
+            answers[index] = exc
+
+    async with anyio.create_task_group() as tasks:
+        for index, call in enumerate(calls):
+            tasks.start_soon(ask, index, call)
+    return answers
+
+
+def bare_host(name: str, owner: str, state_dir: Path) -> Host:
+    """What a plugin is lent, without a kernel: no transition ever comes."""
+    return Host(
+        name=name,
+        owner=owner,
+        state_dir=state_dir,
+        logger=logging.getLogger("longshore.conformance"),
+        transitions=_no_transitions,
+    )
+
+
+@asynccontextmanager
+async def _no_transitions() -> AsyncGenerator[AsyncIterator[Transition | Gap]]:
+    async def none() -> AsyncIterator[Transition | Gap]:
+        return
+        yield
+
+    yield none()

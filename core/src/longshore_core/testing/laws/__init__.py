@@ -1,0 +1,1 @@
+"""The laws, one module a group. Each is an async function of a bench, named as what it promises."""

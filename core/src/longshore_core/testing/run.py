@@ -1,0 +1,166 @@
+"""Running laws, one after the other, each on a bench and a host state directory of its own."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+import anyio
+from anyio import to_thread
+
+from longshore_core._errors import LongshoreError
+from longshore_core.testing.bench import TIDY_SECONDS, Bench, SeamBench, Settings
+from longshore_core.testing.host import HostView, leaks
+from longshore_core.testing.law import (
+    Environment,
+    Failed,
+    Law,
+    Missing,
+    NotDeclared,
+    Outcome,
+    Passed,
+    Verdict,
+)
+from longshore_core.testing.subject import Source, Subject, find_subject
+
+_VANISH_SECONDS: Final = 2.0
+"""How long what was ended may take to be seen no more, when all is over."""
+
+
+@dataclass(slots=True)
+class _Story:
+    """What one law has come to, by now."""
+
+    verdict: Verdict
+    bench: SeamBench[Any] | None = None
+
+
+async def run_laws(
+    source: Source | Subject[Any],
+    laws: Sequence[Law[Any]],
+    *,
+    options: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+    tell: Callable[[Outcome], None] | None = None,
+) -> list[Outcome]:
+    """Check a driver against laws, in their order. `tell` hears of each as it is done.
+
+    For another kind of plugin, give a subject: `find_subject("open", kind="network")`.
+    Raises UnknownPlugin, PluginLoadError and PluginContractError for a driver that cannot be used
+    at all; whatever else goes wrong is a verdict.
+    """
+    subject = source if isinstance(source, Subject) else find_subject(source, options)
+    outcomes = list[Outcome]()
+    with tempfile.TemporaryDirectory(prefix="longshore-kit-") as cache:
+        chosen = settings or Settings()
+        if chosen.cache is None:
+            chosen = replace(chosen, cache=Path(cache))
+        for law in laws:
+            outcomes.append(await run_law(subject, law, chosen))
+            if tell is not None:
+                tell(outcomes[-1])
+    return outcomes
+
+
+async def run_law(subject: Subject[Any], law: Law[Any], settings: Settings) -> Outcome:
+    """Check one law on a bench of its own, and compare the host before and after."""
+    root = Path(tempfile.mkdtemp(prefix="law-"))
+    view = HostView(
+        mark=root.name,
+        root=root,
+        scratch=root / "scratch",
+        exclusive=settings.exclusive_host,
+    )
+    story = _Story(Passed())
+    began = time.monotonic()
+    try:
+        (root / "scratch").mkdir()
+        await _judge(story, subject, law, settings, view)
+        story.verdict = await _with_leaks(story.verdict, view, story.bench)
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+    return Outcome(
+        law=law,
+        verdict=story.verdict,
+        seconds=time.monotonic() - began,
+        trace=tuple(story.bench.trace) if story.bench else (),
+        measured=story.bench.measured if story.bench else {},
+    )
+
+
+async def _judge(
+    story: _Story, subject: Subject[Any], law: Law[Any], settings: Settings, view: HostView
+) -> None:
+    try:
+        with anyio.fail_after(law.seconds):
+            async with open_bench(subject, settings, view) as bench:
+                story.bench = bench
+                reason = law.undeclared(bench.facts) if isinstance(bench, Bench) else None
+                if reason is not None:
+                    story.verdict = NotDeclared(reason=reason)
+                    return
+                bench.before = await to_thread.run_sync(view.look)
+                bench.trace.clear()
+                await law(bench)
+    except Missing as exc:
+        story.verdict = Environment(missing=str(exc))
+    except TimeoutError:
+        story.verdict = Failed(message=f"was not done within {law.seconds:g} s")
+    except AssertionError as exc:
+        story.verdict = Failed(message=str(exc) or "an assertion does not hold")
+    except LongshoreError as exc:
+        story.verdict = Failed(message=f"{type(exc).__name__}: {exc}")
+    except Exception as exc:  # noqa: BLE001 -- a stranger's driver may make a law raise anything
+        story.verdict = Failed(message=_unfolded(exc))
+
+
+@asynccontextmanager
+async def open_bench(
+    subject: Subject[Any], settings: Settings, view: HostView
+) -> AsyncGenerator[SeamBench[Any]]:
+    """A bench in the view's directory, with the plugin open; all is tidied up when it is left."""
+    kind = Bench if subject.seam.path == "driver" else SeamBench[Any]
+    bench = kind(subject, settings, view)
+    await bench.open()
+    try:
+        yield bench
+    finally:
+        # The law may have been cut short; what it has started must end all the same.
+        with anyio.move_on_after(TIDY_SECONDS, shield=True):
+            await bench.tidy()
+
+
+async def _with_leaks(verdict: Verdict, view: HostView, bench: SeamBench[Any] | None) -> Verdict:
+    if bench is None or bench.before is None:
+        return verdict
+    left = await find_leaks(view, bench.before, _VANISH_SECONDS)
+    if not left or isinstance(verdict, NotDeclared):
+        return verdict
+    message = verdict.reason if isinstance(verdict, Failed) else ""
+    return Failed(message=message, leaks=left)
+
+
+async def find_leaks(
+    view: HostView, before: Mapping[str, frozenset[str]], seconds: float
+) -> tuple[str, ...]:
+    """What is new on the host and still there after so long."""
+    deadline = time.monotonic() + seconds
+    while True:
+        left = leaks(before, await to_thread.run_sync(view.look))
+        if not left or time.monotonic() >= deadline:
+            return left
+        await anyio.sleep(0.05)
+
+
+def _unfolded(exc: BaseException) -> str:
+    if isinstance(exc, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", exc)
+        inner = group.exceptions
+        return "; ".join(_unfolded(each) for each in inner)
+    return str(exc) if isinstance(exc, AssertionError) else f"{type(exc).__name__}: {exc}"

@@ -1,0 +1,222 @@
+"""What an `AsyncSandbox` gives away: its processes, its files, and both in pieces."""
+
+from __future__ import annotations
+
+import signal as signals
+from types import TracebackType
+from typing import Self
+
+from longshore._carrier import Source
+from longshore._errors import SandboxError, SandboxNotFoundError, SandboxTerminatedError
+from longshore._files import Download, RemoteFiles
+from longshore._following import Follower
+from longshore._model import (
+    Chunk,
+    FileInfo,
+    LocalPath,
+    ProcessInfo,
+    RemotePath,
+    Result,
+)
+from longshore._session import Session
+
+
+class AsyncProcess:
+    """A process in a sandbox, running or ended. As a context manager, it is killed at the end.
+
+    Iterating over it gives what it writes from its beginning, and as it comes, until it has ended.
+    """
+
+    def __init__(self, session: Session, pid: int) -> None:
+        self._processes = session.processes
+        self._line = session.line
+        self._own: list[AsyncOutput] = []
+        self.pid = pid
+
+    def connect(self, *, offset: int = 0) -> AsyncOutput:
+        """Follow what it writes, from that byte of both streams together on.
+
+        To go on where another reader was, begin at the `end` of the last chunk that it has read.
+        """
+        return AsyncOutput(Follower(self._line, self.pid, offset=offset))
+
+    async def wait(self, *, timeout: float | None = None) -> int:  # noqa: ASYNC109  # as in `_inside`
+        """Its exit code, once it has ended: minus the signal's number if one has ended it.
+
+        Raises SandboxTimeoutError after so many seconds; the process goes on then.
+        """
+        return await self._processes.wait(self.pid, timeout)
+
+    async def result(self, *, max_output: int | None = None) -> Result:
+        """All that it wrote and how it went, once it has ended."""
+        return await self._processes.result(self.pid, max_output)
+
+    async def info(self) -> ProcessInfo:
+        """How it is by now."""
+        return await self._processes.info(self.pid)
+
+    async def write(self, data: Source | str) -> None:
+        """Write to its input, until it has taken all. Raises StdinClosedError."""
+        await self._processes.write(self.pid, data)
+
+    async def close_stdin(self) -> None:
+        """Let it read the end of its input. Idempotent."""
+        await self._processes.close_stdin(self.pid)
+
+    async def signal(self, number: int = signals.SIGTERM) -> None:
+        """Send a signal to its process group. Raises ProcessNotFoundError when it has ended."""
+        await self._processes.signal(self.pid, number)
+
+    async def kill(self) -> None:
+        """Kill it, with all that it has started; one that has ended stays as it is."""
+        await self._processes.kill(self.pid)
+
+    def __aiter__(self) -> AsyncOutput:
+        self._own.append(self.connect())
+        return self._own[-1]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        # Loops that were left early.
+        while self._own:
+            await self._own.pop().close()
+        try:
+            await self._processes.end(self.pid)
+        except (SandboxTerminatedError, SandboxNotFoundError):
+            # Its sandbox has ended, and it with that.
+            return
+        except SandboxError as exc:
+            if error is None:
+                raise
+            error.add_note(f"and then: {exc}")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.pid} of {self._line.sandbox_id}>"
+
+
+class AsyncOutput:
+    """What a process writes, chunk by chunk. Cut off, it goes on where it was, by itself."""
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+
+    @property
+    def offset(self) -> int:
+        """How many bytes of both streams have come, or were skipped."""
+        return self._follower.offset
+
+    @property
+    def exit_code(self) -> int | None:
+        """Known at the end: when there are no more chunks."""
+        end = self._follower.end
+        return None if end is None else end.exit_code
+
+    async def close(self) -> None:
+        """Follow no longer; the process goes on. Idempotent."""
+        await self._follower.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        chunk = await self._follower.next()
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class AsyncFiles:
+    """The files of a sandbox. Paths that do not begin with `/` are in its own directory."""
+
+    def __init__(self, remote: RemoteFiles) -> None:
+        self._remote = remote
+
+    async def read(self, path: RemotePath, *, offset: int = 0, length: int | None = None) -> bytes:
+        """All of a file, or a part of it. Raises SandboxFileNotFoundError."""
+        return await self._remote.read(path, offset, length)
+
+    def stream(self, path: RemotePath, *, offset: int = 0) -> AsyncFileStream:
+        """A file in pieces, of whatever size it is."""
+        return AsyncFileStream(self._remote.stream(path, offset))
+
+    async def write(self, path: RemotePath, data: Source | str) -> None:
+        """Put bytes in place of a file, at once when all have come; directories are made.
+
+        Text is written as UTF-8. A file object or an iterable is sent as it is read, once.
+        """
+        await self._remote.write(path, data)
+
+    async def list(self, path: RemotePath = ".") -> tuple[FileInfo, ...]:
+        """What is in a directory: directories first, then by name."""
+        return await self._remote.all(path)
+
+    async def remove(self, path: RemotePath) -> None:
+        """Remove a file. Raises SandboxFileNotFoundError, SandboxIsADirectoryError."""
+        await self._remote.remove(path)
+
+    async def upload(self, local: LocalPath, path: RemotePath) -> None:
+        """Copy a file from here into the sandbox, of whatever size it is."""
+        await self._remote.upload(local, path)
+
+    async def download(self, path: RemotePath, local: LocalPath) -> None:
+        """Copy a file from the sandbox to here: in place of what is there, or not at all."""
+        await self._remote.download(path, local)
+
+
+class AsyncFileStream:
+    """The bytes of a file, piece by piece."""
+
+    def __init__(self, download: Download) -> None:
+        self._download = download
+
+    @property
+    def size(self) -> int | None:
+        """Of the whole file, once the first piece has come."""
+        return self._download.size
+
+    @property
+    def offset(self) -> int:
+        """Where the next piece begins."""
+        return self._download.offset
+
+    async def close(self) -> None:
+        """Read no further. Idempotent."""
+        await self._download.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        piece = await self._download.next()
+        if not piece:
+            raise StopAsyncIteration
+        return piece
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()

@@ -1,0 +1,259 @@
+"""The two carriers, and the only module that knows httpx.
+
+Each has a client for plain HTTP and, once it is asked for, one for TLS: reading the certificates
+takes longer than all the rest of a sandbox's life.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from contextlib import contextmanager, suppress
+from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from io import IOBase
+from time import sleep
+from typing import IO, Any, Final, cast
+
+import anyio
+import anyio.to_thread
+import httpx
+
+from longshore._carrier import CarryError, Request, Source, T
+from longshore._deadline import remaining
+
+CONNECT_SECONDS: Final = 5.0
+_CLOSE_SECONDS: Final = 1.0
+_PIECE: Final = 256 << 10
+_END: Final = bytes(bytearray(b"the end"))
+"""No piece is this very object."""
+_LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+
+
+@cache
+def _context(tls: bool) -> ssl.SSLContext:
+    # Without certificates, a context is made at once, and trusts nobody.
+    return httpx.create_ssl_context() if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _no_jar() -> CookieJar:
+    """Keeps nothing: what a sandbox sets must not come back, least of all to the server."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=()))
+
+
+def _timeout(request: Request) -> httpx.Timeout:
+    left = max(0.001, remaining())
+    return httpx.Timeout(min(request.silence_seconds, left), connect=min(CONNECT_SECONDS, left))
+
+
+@contextmanager
+def _mapped() -> Generator[None]:
+    try:
+        yield
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as exc:
+        raise CarryError(f"cannot connect: {str(exc) or 'no answer'}", sent=False) from exc
+    except httpx.TimeoutException as exc:
+        raise CarryError("nothing came for too long", silent=True) from exc
+    except httpx.TransportError as exc:
+        raise CarryError(f"the connection was cut: {str(exc) or type(exc).__name__}") from exc
+
+
+def _check_url(url: str) -> bool:
+    """Whether it wants TLS. Raises CarryError for one that is none."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as exc:
+        raise CarryError(f"{url!r} is no URL: {exc}", sent=False) from exc
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise CarryError(f"{url!r} is no URL of HTTP", sent=False)
+    return parsed.scheme == "https"
+
+
+class _Answer:
+    """The head of an answer, whoever reads its body."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self._response = response
+
+    @property
+    def status(self) -> int:
+        return self._response.status_code
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._response.headers
+
+
+class _BlockingStream(_Answer):
+    def __init__(self, response: httpx.Response) -> None:
+        super().__init__(response)
+        self._pieces = response.iter_raw()
+
+    async def read(self) -> bytes:
+        with _mapped():
+            return next(self._pieces, b"")
+
+    async def close(self) -> None:
+        with suppress(CarryError), _mapped():
+            self._response.close()
+
+
+class BlockingCarrier:
+    """By blocking. Threads may share it."""
+
+    def __init__(self, transport: httpx.BaseTransport | None = None) -> None:
+        self._transport = transport
+        self._clients: dict[bool, httpx.Client] = {}
+        self._closed = False
+
+    async def open(self, request: Request) -> _BlockingStream:
+        client = self._client(_check_url(request.url))
+        body = request.body
+        content = body if body is None or isinstance(body, bytes) else _pieces(body)
+        built = client.build_request(
+            request.method,
+            request.url,
+            headers=dict(request.headers),
+            content=content,
+            timeout=_timeout(request),
+        )
+        with _mapped():
+            return _BlockingStream(client.send(built, stream=True))
+
+    async def sleep(self, seconds: float) -> None:
+        sleep(seconds)  # noqa: ASYNC251  # this is the one that blocks
+
+    async def call(self, function: Callable[[], T]) -> T:
+        return function()
+
+    async def finally_do(self, work: Coroutine[Any, Any, None], seconds: float) -> None:
+        del seconds  # What it awaits has deadlines of its own, and nobody can cancel us.
+        await work
+
+    async def close(self) -> None:
+        self._closed = True
+        while self._clients:
+            self._clients.popitem()[1].close()
+
+    def _client(self, tls: bool) -> httpx.Client:
+        if self._closed:
+            raise CarryError("it has been closed here", sent=False)
+        if tls not in self._clients:
+            self._clients[tls] = httpx.Client(
+                verify=_context(tls), limits=_LIMITS, cookies=_no_jar(), transport=self._transport
+            )
+        return self._clients[tls]
+
+
+class _AsyncStream(_Answer):
+    def __init__(self, response: httpx.Response) -> None:
+        super().__init__(response)
+        self._pieces = response.aiter_raw()
+
+    async def read(self) -> bytes:
+        with _mapped():
+            return await anext(self._pieces, b"")
+
+    async def close(self) -> None:
+        with suppress(CarryError), _mapped(), anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            await self._leave()
+            await self._response.aclose()
+
+    async def _leave(self) -> None:
+        """End the generators that httpx reads by, one within the other.
+
+        Closing the outermost leaves the others to be collected, which trio complains of. A
+        cancelled wait of the innermost ends them all.
+        """
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            async for _ in self._pieces:
+                continue
+
+
+class AsyncCarrier:
+    """By the event loop of anyio's that it is used in: asyncio's or trio's."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._transport = transport
+        self._clients: dict[bool, httpx.AsyncClient] = {}
+        self._closed = False
+
+    async def open(self, request: Request) -> _AsyncStream:
+        client = self._client(_check_url(request.url))
+        body = request.body
+        content = body if body is None or isinstance(body, bytes) else _async_pieces(body)
+        built = client.build_request(
+            request.method,
+            request.url,
+            headers=dict(request.headers),
+            content=content,
+            timeout=_timeout(request),
+        )
+        with _mapped():
+            return _AsyncStream(await client.send(built, stream=True))
+
+    async def sleep(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+    async def call(self, function: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(function)
+
+    async def finally_do(self, work: Coroutine[Any, Any, None], seconds: float) -> None:
+        with anyio.move_on_after(seconds, shield=True):
+            await work
+
+    async def close(self) -> None:
+        self._closed = True
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            while self._clients:
+                await self._clients.popitem()[1].aclose()
+
+    def _client(self, tls: bool) -> httpx.AsyncClient:
+        if self._closed:
+            raise CarryError("it has been closed here", sent=False)
+        if tls not in self._clients:
+            self._clients[tls] = httpx.AsyncClient(
+                verify=_context(tls), limits=_LIMITS, cookies=_no_jar(), transport=self._transport
+            )
+        return self._clients[tls]
+
+
+def _pieces(source: Source) -> Generator[bytes]:
+    if isinstance(source, AsyncIterable):
+        raise TypeError("an AsyncSandbox takes async iterables; a Sandbox takes plain ones")
+    if _is_file(source):
+        while piece := cast("IO[bytes]", source).read(_PIECE):
+            yield piece
+    else:
+        yield from cast("Iterable[bytes]", source)
+
+
+async def _async_pieces(source: Source) -> AsyncGenerator[bytes]:
+    if isinstance(source, AsyncIterable):
+        async for piece in cast("AsyncIterator[bytes]", source):
+            yield piece
+        return
+    # Plain ones may block: on a disk, or on whatever a generator waits for.
+    pieces = _pieces(source)
+    while (piece := await anyio.to_thread.run_sync(_next, pieces)) is not _END:
+        yield piece
+
+
+def _next(pieces: Iterator[bytes]) -> bytes:
+    # Not `next` alone: StopIteration cannot leave a thread.
+    return next(pieces, _END)
+
+
+def _is_file(source: object) -> bool:
+    return isinstance(source, IOBase) or hasattr(source, "read")

@@ -1,0 +1,212 @@
+"""What is asked of a sandbox about processes."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final
+
+from longshore._answers import process_info
+from longshore._carrier import Source, source_of
+from longshore._deadline import check_deadline, cleaning_up, remaining
+from longshore._errors import CommandError, StdinClosedError
+from longshore._following import NO_OUTPUT, Follower
+from longshore._line import Ask, Line
+from longshore._model import (
+    DEFAULT_MAX_OUTPUT,
+    Command,
+    ProcessInfo,
+    RemotePath,
+    Result,
+)
+from longshore._server import CLEANUP_SECONDS
+
+_SHORTEST_TIMEOUT_SECONDS: Final = 0.001
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """A command, and all that is to be known to start it."""
+
+    command: Command
+    env: Mapping[str, str] | None = None
+    cwd: RemotePath | None = None
+    timeout: float | None = None
+
+    def body(self) -> dict[str, Any]:
+        """As the daemon wants it. Raises ValueError."""
+        if isinstance(self.command, str):
+            program, arguments = "/bin/sh", ["-c", self.command]
+        else:
+            program, *arguments = self.command or [""]
+        if not program:
+            raise ValueError("the command is empty")
+        if self.timeout is not None and not self.timeout > 0:
+            raise ValueError(f"timeout: seconds above 0 are wanted, not {self.timeout}")
+        body: dict[str, Any] = {"command": program, "args": arguments}
+        if self.env is not None:
+            body["env"] = dict(self.env)
+        if self.cwd is not None:
+            body["working_dir"] = os.fsdecode(self.cwd)
+        return body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    stdout: bytes
+    stderr: bytes
+    truncated: bool
+
+
+class Processes:
+    """The processes of one sandbox."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    async def run(
+        self, work: Work, source: Source | str | None, check: bool, max_output: int | None
+    ) -> Result:
+        """To its end, with all that it writes. A deadline ends it in the sandbox as well."""
+        began, left = monotonic(), remaining()
+        check_deadline("run", self._line.sandbox_id)
+        body = work.body()
+        limit = min(left, math.inf if work.timeout is None else work.timeout)
+        if limit < math.inf:
+            body["timeout"] = max(limit, _SHORTEST_TIMEOUT_SECONDS)
+        follower = await self._begin(body, source)
+        try:
+            collected = await _collect(follower, max_output)
+        finally:
+            await follower.close()
+        result = self._result(work.command, follower, collected, began)
+        if result.timed_out and (work.timeout is None or left < work.timeout):
+            # It was not its own timeout, but that of whoever waits.
+            check_deadline("run", self._line.sandbox_id)
+        if check and not result.ok:
+            raise CommandError.of(result, self._line.sandbox_id)
+        return result
+
+    async def _begin(self, body: dict[str, Any], source: Source | str | None) -> Follower:
+        if source is None:
+            follower = Follower(self._line)
+            await follower.start(body)
+            return follower
+        pid = (await self._start({**body, "stdin_mode": "pipe"}, "run")).pid
+        try:
+            await self.write(pid, source)
+            await self.close_stdin(pid)
+        except StdinClosedError:
+            # As with a pipe to `head`: it has read what it wanted.
+            return Follower(self._line, pid)
+        return Follower(self._line, pid)
+
+    def _result(
+        self, command: Command, follower: Follower, collected: Collected, began: float
+    ) -> Result:
+        assert follower.pid is not None
+        assert follower.end is not None
+        return Result(
+            command=command if isinstance(command, str) else tuple(command),
+            pid=follower.pid,
+            exit_code=follower.end.exit_code,
+            timed_out=follower.end.timed_out,
+            stdout=collected.stdout,
+            stderr=collected.stderr,
+            truncated=collected.truncated,
+            duration=monotonic() - began,
+        )
+
+    async def result(self, pid: int, max_output: int | None) -> Result:
+        """As of `run`, of a process that was started."""
+        began, info = monotonic(), await self.info(pid)
+        follower = Follower(self._line, pid)
+        try:
+            collected = await _collect(follower, max_output)
+        finally:
+            await follower.close()
+        return self._result(info.command, follower, collected, began)
+
+    async def start(self, work: Work, *, stdin: bool) -> ProcessInfo:
+        body = {**work.body(), "stdin_mode": "pipe" if stdin else "closed"}
+        if work.timeout is not None:
+            body["timeout"] = work.timeout
+        return await self._start(body, "start")
+
+    async def _start(self, body: Mapping[str, Any], phase: str) -> ProcessInfo:
+        ask = Ask(method="POST", path="/processes", phase=phase, json=body, repeatable=False)
+        return process_info((await self._line.ask(ask)).fields())
+
+    async def all(self) -> tuple[ProcessInfo, ...]:
+        answer = await self._line.ask(Ask(method="GET", path="/processes", phase="processes"))
+        return tuple(process_info(found) for found in answer.fields().objects("processes"))
+
+    async def info(self, pid: int) -> ProcessInfo:
+        ask = Ask(method="GET", path=f"/processes/{pid}", phase="process")
+        return process_info((await self._line.ask(ask)).fields())
+
+    async def wait(self, pid: int, seconds: float | None) -> int:
+        """Its exit code. Raises SandboxTimeoutError; the process goes on then."""
+        until = math.inf if seconds is None else monotonic() + seconds
+        follower = Follower(self._line, pid, offset=NO_OUTPUT)
+        try:
+            while await follower.next(until) is not None:
+                pass
+        finally:
+            await follower.close()
+        assert follower.end is not None
+        return follower.end.exit_code
+
+    async def signal(self, pid: int, number: int) -> None:
+        ask = Ask(
+            method="POST",
+            path=f"/processes/{pid}/signal",
+            phase="signal",
+            json={"signal": int(number)},
+            repeatable=False,
+        )
+        await self._line.ask(ask)
+
+    async def kill(self, pid: int) -> None:
+        await self._line.ask(Ask(method="DELETE", path=f"/processes/{pid}", phase="kill"))
+
+    async def end(self, pid: int) -> None:
+        """Kill it, even though a deadline has passed or the caller is being cancelled."""
+        await self._line.carrier.finally_do(self._end(pid), CLEANUP_SECONDS + 1)
+
+    async def _end(self, pid: int) -> None:
+        with cleaning_up(CLEANUP_SECONDS):
+            await self.kill(pid)
+
+    async def write(self, pid: int, source: Source | str) -> None:
+        ask = Ask(
+            method="POST",
+            path=f"/processes/{pid}/stdin",
+            phase="stdin",
+            body=source_of(source),
+            headers={"Content-Type": "application/octet-stream"},
+            repeatable=False,
+        )
+        await self._line.ask(ask)
+
+    async def close_stdin(self, pid: int) -> None:
+        path = f"/processes/{pid}/stdin/close"
+        await self._line.ask(Ask(method="POST", path=path, phase="stdin"))
+
+
+async def _collect(follower: Follower, max_output: int | None) -> Collected:
+    """All that comes, but of each stream no more than the first so many bytes."""
+    most = DEFAULT_MAX_OUTPUT if max_output is None else max_output
+    kept = {"stdout": bytearray(), "stderr": bytearray()}
+    truncated = False
+    while (chunk := await follower.next()) is not None:
+        buffer = kept[chunk.stream]
+        room = most - len(buffer)
+        buffer += chunk.data[:room] if room < len(chunk.data) else chunk.data
+        truncated = truncated or room < len(chunk.data)
+    return Collected(
+        stdout=bytes(kept["stdout"]), stderr=bytes(kept["stderr"]), truncated=truncated
+    )
