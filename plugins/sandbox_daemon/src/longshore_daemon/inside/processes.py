@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from longshore_daemon.inside.loop import Loop
 
+OUTPUT_LIMIT = 2 << 30
 _KEPT = 1000
 """How many ended processes are remembered, with their output."""
 _POLL_SECONDS = 0.02
@@ -33,10 +34,17 @@ _CLD_EXITED = 1
 
 class Processes:
     """The table of them. They inherit `env`; their output is kept in the first that can be
-    written to of `directories`. Raises OSError when none can."""
+    written to of `directories`, up to a limit for each stream. Raises OSError when none can."""
 
-    def __init__(self, loop: Loop, env: Mapping[str, str], directories: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        env: Mapping[str, str],
+        directories: tuple[str, ...],
+        output_limit: int = OUTPUT_LIMIT,
+    ) -> None:
         self.env = dict(env)
+        self._output_limit = output_limit
         self.stopping = False
         self.others: dict[int, Group] = {}
         """Leaders that are not in the table, by pid: reaped here, and ended with the rest."""
@@ -64,7 +72,7 @@ class Processes:
         self._serial += 1
         pipes = Pipes()
         try:
-            output = Output(f"{self._logs}/{self._serial}")
+            output = Output(f"{self._logs}/{self._serial}", self._output_limit)
         except OSError as exc:
             raise SpawnError(f"cannot keep the output of {command.command!r}: {exc}") from exc
         try:
