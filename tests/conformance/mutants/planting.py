@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from signal import Signals
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import longshore_forkexec
 from longshore_core import (
@@ -51,6 +51,7 @@ class Broken(ReferenceDriver):
     """Works as the reference does, but for what a mutant changes."""
 
     host: Host
+    runtime_changes: ClassVar[dict[str, Any]] = {}
 
     async def close(self) -> None:
         """What a mutant may have to clean up after the verdict."""
@@ -67,7 +68,7 @@ def model(law: str, *, facts: Facts = FACTS) -> Callable[[type[BrokenT]], type[B
         async def open_(config: Config, host: Host) -> AsyncGenerator[Runtime]:
             driver = cls(config, world_file(host.state_dir, host.owner))
             driver.host = host
-            yield runtime_of(driver, facts)
+            yield replace(runtime_of(driver, facts), **cls.runtime_changes)
             await driver.close()
 
         MUTANTS[cls.__name__] = Mutant(law=law, plug=Plug(config=Config, open=open_))

@@ -133,6 +133,11 @@ class SaysSomethingElseEachTime(Broken):
     times: ClassVar[list[int]] = []
 
 
+@model("I7")
+class ClaimsToPause(Broken):
+    runtime_changes: ClassVar[dict[str, Any]] = {"pause": None}
+
+
 @model("I6")
 class HandsOutHugeHandles(Broken):
     async def create(self, spec: ContainerSpec) -> Handle:
