@@ -231,6 +231,7 @@ def test_the_daemon_imports_nothing_dear_and_nothing_that_loads_code() -> None:
     dangerous = {"pwd", "grp", "locale", "ctypes", "_ctypes"}
     assert imported & (dear | dangerous) == set()
     assert "longshore_daemon.inside.server" in imported
+    assert "longshore_daemon.inside.terminal" not in imported
 
 
 _PROBE = """
@@ -246,5 +247,6 @@ print(*sys.modules)
 def test_discovery_finds_the_daemon_and_its_libraries() -> None:
     imports = discover(Path(longshore_daemon.inside.__file__).parents[1])
     assert "longshore_daemon.inside.server" in imports.modules
+    assert "longshore_daemon.inside.terminal" in imports.modules
     assert "encodings.utf_8" in imports.modules
     assert any(path.name.startswith("libc.so") for path in imports.mapped)

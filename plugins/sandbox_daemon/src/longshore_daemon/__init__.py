@@ -31,6 +31,9 @@ class Config(BaseModel, extra="forbid", frozen=True):
     start_timeout_secs: float = Field(default=30.0, gt=0)
     call_timeout_secs: float = Field(default=5.0, gt=0)
     stop_grace_secs: float = Field(default=10.0, gt=0)
+    files_root: str | None = Field(default=None, pattern="^/")
+    """Where a sandbox's files API is confined to, in there: nothing outside of it can be named or
+    reached by links. By default, all that its user may reach."""
 
 
 @asynccontextmanager
@@ -44,7 +47,7 @@ async def open_daemon(config: Config, host: Host) -> AsyncGenerator[Guest, None]
         call=config.call_timeout_secs,
         grace=config.stop_grace_secs,
     )
-    yield SandboxDaemon(runtime, patience)
+    yield SandboxDaemon(runtime, patience, config.files_root)
 
 
 @hookimpl

@@ -17,6 +17,7 @@ TARGET: Final = "/.longshore/runtime"
 """Where containers see the runtime."""
 _RESTORE: Final = "LONGSHORE_RESTORE_"
 _BLANKED: Final = "LONGSHORE_BLANKED"
+_FILES_ROOT: Final = "LONGSHORE_FILES_ROOT"
 _BESIDE_SOCKETS: Final = {"LONGSHORE_OUTPUT": "beside-sockets"}
 """Where the container sees the host's files, its /tmp outlives it; the sockets' place does not."""
 _BLANK: Final = dict.fromkeys(
@@ -50,9 +51,12 @@ class Patience:
 class SandboxDaemon(Guest):
     """Launches the daemon from a portable runtime, and connects to it."""
 
-    def __init__(self, runtime: PortableRuntime, patience: Patience) -> None:
+    def __init__(
+        self, runtime: PortableRuntime, patience: Patience, files_root: str | None = None
+    ) -> None:
         self._runtime = runtime
         self._patience = patience
+        self._files_root = files_root
 
     def launch(self, spec: ContainerSpec, facts: Facts) -> ContainerSpec:
         """Pure. Variables that could let the image's code into PID 1 are blanked for it.
@@ -64,6 +68,8 @@ class SandboxDaemon(Guest):
         tree = Tree(source=source, target=TARGET, digest=self._runtime.digest)
         restored = {_RESTORE + name: spec.env[name] for name in _BLANK if name in spec.env}
         blanked = {_BLANKED: " ".join(_BLANK)} | ({} if facts.mounts else _BESIDE_SOCKETS)
+        if self._files_root is not None:
+            blanked[_FILES_ROOT] = self._files_root
         return replace(
             spec,
             argv=self._runtime.argv(TARGET if facts.mounts else source),

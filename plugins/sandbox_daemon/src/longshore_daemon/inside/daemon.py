@@ -7,10 +7,11 @@ import sys
 from _socket import socket
 
 from longshore_daemon.inside.control import Control
-from longshore_daemon.inside.environment import SOCKETS, for_output, for_users
+from longshore_daemon.inside.environment import FILES_ROOT, SOCKETS, for_output, for_users
 from longshore_daemon.inside.journal import note
 from longshore_daemon.inside.jsontext import stand_in_for_json
 from longshore_daemon.inside.loop import READ, Loop, Wait
+from longshore_daemon.inside.paths import Paths
 from longshore_daemon.inside.processes import Processes
 from longshore_daemon.inside.sandbox import Sandbox
 from longshore_daemon.inside.server import Server
@@ -34,7 +35,7 @@ def main() -> None:
         note(f"cannot start: {exc}")
         sys.exit(1)
     sandbox = Sandbox(processes)
-    loop.start(accept(loop, http, Server(sandbox).serve))
+    loop.start(accept(loop, http, Server(sandbox, Paths(os.environ.get(FILES_ROOT, ""))).serve))
     loop.start(accept(loop, control, Control(sandbox).serve))
     loop.start(_heed(signals, sandbox))
     loop.run(sandbox.wait_until_stopped())

@@ -57,10 +57,9 @@ class FrameRoutes:
         The client may hang up: the process goes on, for as long as its timeout lets it.
         """
         fields = Fields(await exchange.receive_json())
-        command, timeout = read_command(fields), fields.positive("timeout")
+        command = read_command(fields)
+        command.timeout = fields.positive("timeout")
         process = spawn(self._processes, command)
-        if timeout is not None:
-            self._processes.limit(process, timeout)
         with process.output.open() as reader:
             await _open(exchange)
             frames = _Frames(exchange, reader, 0)
