@@ -139,18 +139,19 @@ class Caller:
 
     async def ask(self, call: Call) -> Answer:
         """The whole answer. Raises SandboxError for one that is no success."""
-        return await self._repeat(call, self._ask_once, Patience())
+        return await self.repeat(call, self._ask_once, Patience())
 
     async def open(self, call: Call, patience: Patience | None = None) -> Opened:
         """The answer, its body still to come. Raises SandboxError for one that is no success."""
-        return await self._repeat(call, self.open_once, patience or Patience())
+        return await self.repeat(call, self.open_once, patience or Patience())
 
-    async def _repeat(
+    async def repeat(
         self,
         call: Call,
         attempt: Callable[[Call], Awaitable[ResultT]],
         patience: Patience,
     ) -> ResultT:
+        """Attempt it until it does not raise Failure, or must not be repeated."""
         while True:
             check_deadline(call.phase, self.sandbox_id)
             try:
@@ -186,25 +187,22 @@ class Caller:
         opened = await self.send(call)
         if opened.stream.status < 400:
             return opened
-        answer = self._answer(call, opened, await self._complaint(call, opened))
+        raise self.refused(self._answer(call, opened, await self._complaint(call, opened)))
+
+    def refused(self, answer: Answer) -> Failure:
+        """What an answer means that is no success."""
         error = answer.error()
         # The proxy may hear of a sandbox a moment later than who asks for it.
         unknown = error.code == "SANDBOX_NOT_FOUND" and self._explain is not None
-        raise Failure(error, untouched=unknown or error.code in UNTOUCHED)
+        return Failure(error, untouched=unknown or error.code in UNTOUCHED)
 
     async def send(self, call: Call) -> Opened:
         """Send it, once, and take whatever comes as the answer. Raises Failure."""
-        request_id = uuid4().hex
-        headers = {
-            "User-Agent": f"longshore-python/{__version__}",
-            "Accept-Encoding": "identity",
-            "X-Request-Id": request_id,
-            **call.headers,
-        }
+        request_id = new_request_id()
         request = Request(
             method=call.method,
             url=call.url,
-            headers=headers,
+            headers={**own_headers(request_id), "Accept-Encoding": "identity", **call.headers},
             body=call.body,
             silence_seconds=call.silence_seconds,
         )
@@ -258,3 +256,12 @@ class Caller:
             sandbox_id=self.sandbox_id,
             phase=call.phase,
         )
+
+
+def new_request_id() -> str:
+    return uuid4().hex
+
+
+def own_headers(request_id: str) -> dict[str, str]:
+    """Who we are, and by which name the logs know what we ask."""
+    return {"User-Agent": f"longshore-python/{__version__}", "X-Request-Id": request_id}

@@ -25,6 +25,8 @@ from longshore._model import (
 from longshore._server import CLEANUP_SECONDS
 
 _SHORTEST_TIMEOUT_SECONDS: Final = 0.001
+_RESTART_SECONDS: Final = 30.0
+"""The daemon asks for ten seconds, and then does not ask any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class Work:
     env: Mapping[str, str] | None = None
     cwd: RemotePath | None = None
     timeout: float | None = None
+    name: str | None = None
 
     def body(self) -> dict[str, Any]:
         """As the daemon wants it. Raises ValueError."""
@@ -51,6 +54,8 @@ class Work:
             body["env"] = dict(self.env)
         if self.cwd is not None:
             body["working_dir"] = os.fsdecode(self.cwd)
+        if self.name is not None:
+            body["name"] = self.name
         return body
 
 
@@ -169,6 +174,16 @@ class Processes:
             repeatable=False,
         )
         await self._line.ask(ask)
+
+    async def restart(self, pid: int) -> ProcessInfo:
+        ask = Ask(
+            method="POST",
+            path=f"/processes/{pid}/restart",
+            phase="restart",
+            repeatable=False,
+            silence_seconds=_RESTART_SECONDS,
+        )
+        return process_info((await self._line.ask(ask)).fields())
 
     async def kill(self, pid: int) -> None:
         await self._line.ask(Ask(method="DELETE", path=f"/processes/{pid}", phase="kill"))
