@@ -26,12 +26,13 @@ class AsyncProcess:
         self._own: list[AsyncOutput] = []
         self.pid = pid
 
-    def connect(self, *, offset: int = 0) -> AsyncOutput:
+    def connect(self, *, offset: int = 0, follow: bool = True) -> AsyncOutput:
         """Follow what it writes, from that byte of both streams together on.
 
         To go on where another reader was, begin at the `end` of the last chunk that it has read.
+        Without `follow`, it ends after what has been written so far.
         """
-        return AsyncOutput(Follower(self._line, self.pid, offset=offset))
+        return AsyncOutput(Follower(self._line, self.pid, offset=offset, live=follow))
 
     async def wait(self, *, timeout: float | None = None) -> int:  # noqa: ASYNC109  # as in `_inside`
         """Its exit code, once it has ended: minus the signal's number if one has ended it.
@@ -114,7 +115,7 @@ class AsyncOutput:
 
     @property
     def exit_code(self) -> int | None:
-        """Known at the end: when there are no more chunks."""
+        """Known at the end: when there are no more chunks, and there will be none."""
         end = self._follower.end
         return None if end is None else end.exit_code
 

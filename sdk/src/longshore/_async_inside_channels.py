@@ -6,7 +6,10 @@ from types import TracebackType
 from typing import Self
 
 from longshore._errors import SandboxError, SandboxNotFoundError, SandboxTerminatedError
-from longshore._terminals import TerminalSession, TunnelSession
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore._terminals import TerminalSession, TunnelSession
 
 
 class AsyncTerminal:

@@ -27,8 +27,8 @@ from longshore._model import (
 )
 from longshore._opening import Opening
 from longshore._processes import Work
+from longshore._screen import Screen
 from longshore._session import Session
-from longshore._terminals import Screen
 
 
 class AsyncSandbox:

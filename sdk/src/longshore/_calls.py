@@ -49,16 +49,28 @@ class Settings:
     @classmethod
     def of(cls, endpoint: Endpoint) -> Settings:
         """From what the caller says, then from the environment. Raises ValueError."""
+        url = endpoint.get("api_url") or os.environ.get("LONGSHORE_API_URL")
         key = endpoint.get("api_key") or os.environ.get("LONGSHORE_API_KEY") or None
+        if url is None and (url := os.environ.get("TENSORLAKE_API_URL")):
+            # A key is for that server, and for no other.
+            key = key or os.environ.get("TENSORLAKE_API_KEY") or None
         if key is not None and not (key.isascii() and key.isprintable()):
             raise ValueError("the API key cannot be sent: it has characters beyond ASCII")
-        url = endpoint.get("api_url") or os.environ.get("LONGSHORE_API_URL")
-        namespace = endpoint.get("namespace") or os.environ.get("LONGSHORE_NAMESPACE")
+        namespace = (
+            endpoint.get("namespace")
+            or os.environ.get("LONGSHORE_NAMESPACE")
+            or os.environ.get("INDEXIFY_NAMESPACE")
+        )
         return cls(
             api_url=(url or "http://127.0.0.1:8900").rstrip("/"),
             namespace=namespace or "default",
             api_key=key,
         )
+
+
+def named_in_environment() -> bool:
+    """Whether the environment says where the server is."""
+    return any(os.environ.get(name) for name in ("LONGSHORE_API_URL", "TENSORLAKE_API_URL"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

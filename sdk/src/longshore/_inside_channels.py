@@ -7,7 +7,10 @@ from typing import Self
 
 from longshore._carrier import finish
 from longshore._errors import SandboxError, SandboxNotFoundError, SandboxTerminatedError
-from longshore._terminals import TerminalSession, TunnelSession
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore._terminals import TerminalSession, TunnelSession
 
 
 class Terminal:

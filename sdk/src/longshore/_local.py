@@ -22,6 +22,8 @@ from typing import Any, Final, cast
 from longshore._refusal import Refusal
 
 LOOPBACK: Final = "127.0.0.1"
+DATA_DIR: Final = ".longshore"
+"""Where `longshore up` keeps its state, unless told otherwise."""
 CORES_OFFERED_PER_CORE: Final = 16
 """fork_exec shares the host's cores among all sandboxes: a core promised is not a core used up."""
 
@@ -200,6 +202,32 @@ def claimed(data_dir: Path) -> Generator[None]:
     finally:
         # The file stays: to remove it would let two processes hold two files of one name.
         os.close(descriptor)
+
+
+def running_api(directory: Path) -> str | None:
+    """The API of a `longshore up` that runs in this directory or the nearest one above it."""
+    for place in (parent / DATA_DIR for parent in (directory, *directory.parents)):
+        try:
+            mine = place.stat().st_uid == os.geteuid()
+            if mine and _is_claimed(place):
+                document: Document = json.loads((place / "server.yaml").read_text(encoding="utf-8"))
+                http = _endpoint(document, "listen_addr", "--port-http", None, 8900)
+                return f"http://{http.address}"
+        except (OSError, ValueError):
+            # None here, or one that is just starting.
+            continue
+    return None
+
+
+def _is_claimed(data_dir: Path) -> bool:
+    descriptor = os.open(data_dir / "up.lock", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def check_free(listeners: tuple[Listener, ...]) -> None:

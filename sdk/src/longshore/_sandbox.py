@@ -30,8 +30,8 @@ from longshore._model import (
     Status,
 )
 from longshore._processes import Work
+from longshore._screen import Screen
 from longshore._session import Session
-from longshore._terminals import Screen
 
 
 class Sandbox:

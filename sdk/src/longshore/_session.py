@@ -17,8 +17,12 @@ from longshore._files import RemoteFiles
 from longshore._line import DAEMON_PORT, Ask, Line, address_of_port, terminated
 from longshore._model import CreateOptions, Endpoint, GuestInfo, Reply, SandboxInfo, Status
 from longshore._processes import Processes
+from longshore._screen import Screen
 from longshore._server import CLEANUP_SECONDS, Server
-from longshore._terminals import Screen, TerminalSession, TunnelSession
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore._terminals import TerminalSession, TunnelSession
 
 _ATTACH_SECONDS: Final = 300.0
 _PROXYS_OWN: Final = frozenset({"error", "message", "code", "retryable", "request_id"})
@@ -80,10 +84,15 @@ class Session:
 
     async def terminal(self, screen: Screen) -> TerminalSession:
         """Raises ValueError for what cannot be run, or shown."""
+        # Not at the top, for most have no terminal: it would be a fifth of the time to import us.
+        from longshore._terminals import TerminalSession
+
         return await TerminalSession.open(self.line, screen)
 
     async def tunnel(self, port: int) -> TunnelSession:
         """Raises ValueError for what is no port."""
+        from longshore._terminals import TunnelSession
+
         return await TunnelSession.open(self.line, _checked(port))
 
     def url(self, port: int) -> str:

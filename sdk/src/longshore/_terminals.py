@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from struct import Struct
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from longshore._calls import Patience
 from longshore._carrier import Carrier
@@ -15,7 +12,7 @@ from longshore._channel import Channel
 from longshore._deadline import cleaning_up, deadline
 from longshore._errors import ProcessNotFoundError, SandboxConnectionError, SandboxError
 from longshore._line import Ask, Line
-from longshore._model import Command, RemotePath
+from longshore._screen import Screen, check_size
 from longshore._server import CLEANUP_SECONDS
 from longshore._websocket import NORMAL, Closed
 
@@ -26,34 +23,6 @@ _GOING_AWAY: Final = 1001
 _PIECE: Final = 32 << 10
 _BYTES_PER_SECOND: Final = 512 << 10
 """Half of what the daemon takes for somebody typing."""
-_SHELL: Final = 'exec "$(command -v bash || echo /bin/sh)"'
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Screen:
-    """What is to run at a terminal, and how large that is."""
-
-    command: Command | None
-    """None: a shell, the best that there is."""
-    columns: int
-    rows: int
-    env: Mapping[str, str] | None = None
-    cwd: RemotePath | None = None
-
-    def body(self) -> dict[str, Any]:
-        """As the daemon wants it. Raises ValueError."""
-        command = _SHELL if self.command is None else self.command
-        argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command)
-        if not argv or not argv[0]:
-            raise ValueError("the command is empty")
-        _check_size(self.columns, self.rows)
-        body: dict[str, Any] = {"command": argv[0], "args": argv[1:]}
-        body |= {"cols": self.columns, "rows": self.rows}
-        if self.env is not None:
-            body["env"] = dict(self.env)
-        if self.cwd is not None:
-            body["working_dir"] = os.fsdecode(self.cwd)
-        return body
 
 
 class TerminalSession:
@@ -120,7 +89,7 @@ class TerminalSession:
             await self._send(_DATA + piece)
 
     async def resize(self, columns: int, rows: int) -> None:
-        _check_size(columns, rows)
+        check_size(columns, rows)
         await self._send(_RESIZE.pack(1, columns, rows))
 
     async def _send(self, message: bytes) -> None:
@@ -231,8 +200,3 @@ class _Pace:
         self._free_at = max(self._free_at, now - 0.5) + size / _BYTES_PER_SECOND
         if ahead > 0:
             await self._carrier.sleep(ahead)
-
-
-def _check_size(columns: int, rows: int) -> None:
-    if not (0 < columns < 65536 and 0 < rows < 65536):
-        raise ValueError(f"a terminal of {columns} columns and {rows} rows shows nothing")

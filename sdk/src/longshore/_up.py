@@ -13,7 +13,7 @@ import anyio
 import click
 
 from longshore import __version__
-from longshore._local import Listener, Plan, Ports, check_free, claimed, plan, read, write
+from longshore._local import DATA_DIR, Listener, Plan, Ports, check_free, claimed, plan, read, write
 from longshore._supervisor import Program, Screen, Supervisor
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., None])
@@ -41,7 +41,7 @@ def _port(name: str, what: str, default: int) -> Callable[[FunctionT], FunctionT
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".longshore"),
+    default=Path(DATA_DIR),
     show_default=True,
     help="Where all state lives.",
 )
