@@ -11,10 +11,10 @@ from time import monotonic
 from longshore_daemon.inside.exchange import Exchange
 from longshore_daemon.inside.fields import Fields
 from longshore_daemon.inside.jsontext import dumps
-from longshore_daemon.inside.lines import Line, Lines
+from longshore_daemon.inside.lines import Gap, Line, Lines
 from longshore_daemon.inside.loop import Wait, pause
 from longshore_daemon.inside.output import STDERR, STDOUT
-from longshore_daemon.inside.output_routes import Batch, streams_of
+from longshore_daemon.inside.output_routes import Batch, describe, streams_of
 from longshore_daemon.inside.process_routes import find, read_command, spawn
 from longshore_daemon.inside.stream import Disconnected
 
@@ -133,8 +133,19 @@ class _Events:
         if wait.fired == gone[0]:
             raise Disconnected("the follower hung up")
 
-    async def _add(self, line: Line) -> None:
+    async def _add(self, line: Line | Gap) -> None:
+        if isinstance(line, Gap):
+            await self._add_gap(line)
+            return
         before = self.prefix + b'data: {"line":'
         stream = b',"stream":' + _NAMES[line.stream] if self.named else b""
         after = b',"timestamp":%d%b}\n\n' % (line.ms, stream)
-        await self._batch.add_line(before, self._lines, line, after)
+        hole = await self._batch.add_line(before, self._lines, line, after)
+        if hole is not None:
+            await self._add_gap(hole)
+
+    async def _add_gap(self, gap: Gap) -> None:
+        if self.prefix:
+            await self._batch.add(b"event: gap\ndata: " + dumps(describe(gap)) + b"\n\n")
+        else:
+            await self._batch.add(b"data: " + dumps({"gap": describe(gap)}) + b"\n\n")
