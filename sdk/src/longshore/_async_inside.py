@@ -89,7 +89,7 @@ class AsyncProcess:
         while self._own:
             await self._own.pop().close()
         try:
-            await self._processes.end(self.pid)
+            await self._processes.end(self.pid, error)
         except (SandboxTerminatedError, SandboxNotFoundError):
             # Its sandbox has ended, and it with that.
             return

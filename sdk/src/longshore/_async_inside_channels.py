@@ -69,7 +69,7 @@ class AsyncTerminal:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            await self.close()
+            await self._session.end(error)
         except (SandboxTerminatedError, SandboxNotFoundError):
             # Its sandbox has ended, and it with that.
             return

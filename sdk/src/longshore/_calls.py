@@ -111,6 +111,11 @@ class Patience:
         self._until: float | None = None
         self._pause = _FIRST_PAUSE_SECONDS
 
+    @classmethod
+    def after(cls, error: BaseException | None) -> Patience:
+        """None is left of it when somebody has just waited in vain for the same ones."""
+        return cls(0.0) if isinstance(error, SandboxConnectionError) else cls()
+
     @property
     def left(self) -> float:
         if self._until is None:
@@ -149,9 +154,9 @@ class Caller:
         self._explain = explain
         """Asked after each failure; raises what is known better than what failed."""
 
-    async def ask(self, call: Call) -> Answer:
+    async def ask(self, call: Call, patience: Patience | None = None) -> Answer:
         """The whole answer. Raises SandboxError for one that is no success."""
-        return await self.repeat(call, self._ask_once, Patience())
+        return await self.repeat(call, self._ask_once, patience or Patience())
 
     async def open(self, call: Call, patience: Patience | None = None) -> Opened:
         """The answer, its body still to come. Raises SandboxError for one that is no success."""

@@ -57,6 +57,8 @@ class Follower:
         self._opened_until = math.inf
         self._reader = FrameReader()
         self._ready: deque[Frame] = deque()
+        self._missing = 0
+        """How many bytes nobody has any more, of those that would come next."""
         self._is_over = False
         """The daemon has said that this answer ends before the process does."""
         self._patience = Patience()
@@ -109,7 +111,8 @@ class Follower:
 
     def _chunk(self, frame: Frame) -> Chunk:
         stream = cast("StreamName", STREAMS[frame.kind])
-        chunk = Chunk(stream=stream, data=frame.data, offset=self.offset)
+        missing, self._missing = self._missing, 0
+        chunk = Chunk(stream=stream, data=frame.data, offset=self.offset, missing=missing)
         self.offset = chunk.end
         return chunk
 
@@ -126,6 +129,10 @@ class Follower:
         signal, code = event.get("signal"), event.get("exit_code")
         if "started_at" in event:
             self.pid = int(event["pid"])
+        elif "gap" in event:
+            past = max(self.offset, int(event["gap"]["to"]))
+            self._missing += past - self.offset
+            self.offset = past
         elif event.get("more"):
             self._is_over = True
         elif signal is not None or code is not None:

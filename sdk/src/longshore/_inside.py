@@ -91,7 +91,7 @@ class Process:
         if self._own is not None:
             self._own.close()
         try:
-            finish(self._processes.end(self.pid))
+            finish(self._processes.end(self.pid, error))
         except (SandboxTerminatedError, SandboxNotFoundError):
             # Its sandbox has ended, and it with that.
             return

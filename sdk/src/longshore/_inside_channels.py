@@ -70,7 +70,7 @@ class Terminal:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            self.close()
+            finish(self._session.end(error))
         except (SandboxTerminatedError, SandboxNotFoundError):
             # Its sandbox has ended, and it with that.
             return

@@ -57,9 +57,9 @@ class Line:
         self.url: str | None = info.sandbox_url
         self.caller: Caller = Caller(carrier, info.id, self.explain)
 
-    async def ask(self, ask: Ask) -> Answer:
+    async def ask(self, ask: Ask, patience: Patience | None = None) -> Answer:
         """The daemon's whole answer. Raises SandboxError."""
-        return await self.caller.ask(await self.call(ask))
+        return await self.caller.ask(await self.call(ask), patience)
 
     async def open(self, ask: Ask, patience: Patience | None = None) -> Opened:
         """The daemon's answer, its body still to come. Raises SandboxError."""

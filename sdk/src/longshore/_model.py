@@ -173,6 +173,8 @@ class Chunk:
     data: bytes
     offset: int
     """How many bytes of both streams together came before it."""
+    missing: int = 0
+    """How many of those, just before it, are gone: more was written than the sandbox keeps."""
 
     @property
     def end(self) -> int:
@@ -198,7 +200,7 @@ class Result:
     timed_out: bool = False
     """Its timeout ended it, with all that it had started."""
     truncated: bool = False
-    """It wrote more than `max_output`: each stream has its first bytes only."""
+    """It wrote more than `max_output`, or than the sandbox keeps: the first bytes are here."""
     duration: float = 0.0
     """Seconds, as seen from here."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from struct import Struct
 from time import monotonic
 from typing import Final
@@ -50,8 +51,9 @@ class TerminalSession:
         try:
             await session._channel.open()
             await session._channel.send(_READY)
-        except BaseException:
-            await session.end()
+        except BaseException as exc:
+            with suppress(SandboxError):
+                await session.end(exc)
             raise
         return session
 
@@ -117,16 +119,17 @@ class TerminalSession:
     def _error(self, kind: type[SandboxError], code: str, message: str) -> SandboxError:
         return kind(code, message, sandbox_id=self._line.sandbox_id, phase="terminal")
 
-    async def end(self) -> None:
+    async def end(self, error: BaseException | None = None) -> None:
         """Hang up, as a terminal does whose window is closed. Idempotent."""
-        await self._line.carrier.finally_do(self._end(), CLEANUP_SECONDS + 1)
+        await self._line.carrier.finally_do(self._end(error), CLEANUP_SECONDS + 1)
 
-    async def _end(self) -> None:
+    async def _end(self, error: BaseException | None) -> None:
         with cleaning_up(CLEANUP_SECONDS):
             try:
                 if not self._is_over:
                     path = f"/pty/{self.session_id}"
-                    await self._line.ask(Ask(method="DELETE", path=path, phase="terminal"))
+                    ask = Ask(method="DELETE", path=path, phase="terminal")
+                    await self._line.ask(ask, Patience.after(error))
             except ProcessNotFoundError:
                 # It has ended for so long that nobody remembers it.
                 return

@@ -28,6 +28,7 @@ async def attend(process: AsyncProcess, *, interactive: bool) -> int:
             tasks.start_soon(_pass_input, process)
         async with process.connect() as output:
             async for chunk in output:
+                console.warn_of_gap(chunk)
                 descriptor = console.STDOUT if chunk.stream == "stdout" else console.STDERR
                 await console.write(descriptor, chunk.data)
         tasks.cancel_scope.cancel()

@@ -12,6 +12,9 @@ from typing import Final
 
 import anyio
 import anyio.to_thread
+import click
+
+from longshore._model import Chunk
 
 STDIN: Final = 0
 STDOUT: Final = 1
@@ -61,6 +64,12 @@ def _write(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
+
+
+def warn_of_gap(chunk: Chunk) -> None:
+    """Say that something is missing before it, if so."""
+    if chunk.missing:
+        click.echo(f"warning: {chunk.missing} bytes are gone: the sandbox keeps no more", err=True)
 
 
 async def end_when_asked(scope: anyio.CancelScope, asked: list[int]) -> None:

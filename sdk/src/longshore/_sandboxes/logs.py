@@ -81,6 +81,7 @@ class _Printer:
         rests = {"stdout": b"", "stderr": b""}
         async with self._sandbox.process(process.pid).connect(follow=self._follow) as output:
             async for chunk in output:
+                console.warn_of_gap(chunk)
                 data, rest = rests[chunk.stream] + chunk.data, b""
                 if self._several:
                     # Whoever else speaks does not do so in the middle of a line.
