@@ -18,6 +18,7 @@ from longshore._answers import Answer
 from longshore._carrier import Carrier, CarryError, Request, Source, Stream
 from longshore._deadline import check_deadline, remaining
 from longshore._errors import SandboxConnectionError, SandboxError, SandboxTimeoutError
+from longshore._live import open_live
 from longshore._model import Endpoint
 
 ResultT = TypeVar("ResultT")
@@ -87,6 +88,8 @@ class Call:
     once: bool = False
     """Whoever calls repeats it himself, or not at all."""
     silence_seconds: float = 65.0
+    live: bool = False
+    """Its answer is waited on for long, and a wait may end while the answer goes on."""
 
     @property
     def can_be_sent_again(self) -> bool:
@@ -224,7 +227,8 @@ class Caller:
             silence_seconds=call.silence_seconds,
         )
         try:
-            return Opened(stream=await self.carrier.open(request), request_id=request_id)
+            opening = open_live(self.carrier, request) if call.live else self.carrier.open(request)
+            return Opened(stream=await opening, request_id=request_id)
         except CarryError as exc:
             raise self.failure(call, request_id, exc) from exc
 

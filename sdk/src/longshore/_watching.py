@@ -17,8 +17,6 @@ from longshore._files import route
 from longshore._line import Ask, Line
 from longshore._model import Change, ChangeKind, RemotePath
 
-_SILENCE_SECONDS: Final = 45.0
-"""The daemon says something every fifteen."""
 _KINDS: Final = frozenset(ChangeKind.__args__)  # type: ignore[attr-defined]  # a Literal, which has them
 
 
@@ -43,7 +41,7 @@ class Watch:
             method="GET",
             path=route("/files/watch", path) + query,
             phase="files.watch",
-            silence_seconds=_SILENCE_SECONDS,
+            live=True,
         )
         watch._call = await line.call(ask)
         watch._opened = await line.caller.open(watch._call)
@@ -106,6 +104,9 @@ class Watch:
         assert self._call is not None
         failure = self._line.caller.failure(self._call, self._opened.request_id, exc)
         failure.__cause__ = exc
+        if failure.error.code == "DEADLINE_EXCEEDED":
+            # Whoever waited had no more time; there may be somebody who has.
+            return failure.error
         await self.close()
         await self._line.explain(failure, Patience())
         return failure.error
