@@ -62,6 +62,12 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
         "SANDBOX_FAILED": ErrorCode(
             500, False, "The sandbox ended before it ran; the message says why."
         ),
+        "SANDBOX_TERMINATED": ErrorCode(
+            409, False, "The sandbox has ended, or was deleted while the request waited for it."
+        ),
+        "NAME_TAKEN": ErrorCode(
+            409, False, "A live sandbox or process has that name. End it, or choose another."
+        ),
         "IDEMPOTENCY_MISMATCH": ErrorCode(
             409, False, "The idempotency key was used before with another body."
         ),
@@ -113,9 +119,6 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
         "INVALID_SIGNAL": ErrorCode(400, False, "No signal has that number."),
         "STDIN_NOT_WRITABLE": ErrorCode(
             400, False, "The process was started without stdin, or it is closed."
-        ),
-        "NAME_TAKEN": ErrorCode(
-            409, False, "Another process is running under that name. End it, or choose another."
         ),
         "ORIGIN_NOT_ALLOWED": ErrorCode(
             403, False, "Pages of other sites may not open tunnels into the sandbox."

@@ -103,8 +103,8 @@ class Daemon:
             assert response.status_code == 200
             assert response.headers["content-type"] == "text/event-stream"
             for line in response.iter_lines():
-                if line.startswith("data: "):
-                    yield json.loads(line[6:])
+                if line.startswith("data:"):
+                    yield json.loads(line[5:])
 
     def run(self, *command: str, **fields: Any) -> list[dict[str, Any]]:
         body = {"command": command[0], "args": command[1:], **fields}

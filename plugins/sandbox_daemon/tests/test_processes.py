@@ -396,6 +396,13 @@ class TestFollowers:
             "event: eof",
         ]
 
+    def test_its_end_is_no_line_to_clients_that_look_for_data_and_a_space(
+        self, daemon: Daemon
+    ) -> None:
+        pid = daemon.start("echo", "a")["pid"]
+        text = daemon.http.get(f"processes/{pid}/output/follow").text
+        assert text.endswith("event: eof\ndata:{}\n\n")
+
     def test_one_that_hangs_up_leaves_no_trace(self, daemon: Daemon) -> None:
         pid = daemon.start("sh", "-c", "echo a; read x", stdin_mode="pipe")["pid"]
         before = len(os.listdir(f"/proc/{daemon.process.pid}/fd"))

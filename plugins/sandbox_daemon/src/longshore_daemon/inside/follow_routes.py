@@ -46,8 +46,9 @@ class FollowRoutes:
             events.named = len(streams) > 1
             await events.send_all(process, float("inf"))
             lost: dict[str, JSON] = {"output_lost": True} if process.output.lost else {}
-            await exchange.send(b"event: eof\n")
-            await _send(exchange, lost)
+            # Without the space, which SSE leaves to the sender: to clients of the field that look
+            # for `data: `, every such line is a line of output.
+            await exchange.send(b"event: eof\ndata:" + dumps(lost) + b"\n\n")
             await exchange.close()
 
     async def run(self, exchange: Exchange) -> None:
