@@ -16,7 +16,9 @@ from longshore_docker.driver import DockerDriver as DockerDriver
 from longshore_docker.driver import Edges
 from longshore_docker.engine import Engine
 from longshore_docker.events import Events
+from longshore_docker.health import Health
 from longshore_docker.images import Images
+from longshore_docker.inside import Counters, Freezer, Logs, Processes
 from longshore_docker.networks import Networks
 from longshore_docker.sockets import Sockets
 from longshore_docker.streams import Streams
@@ -49,7 +51,17 @@ async def open_docker(config: Config, host: Host) -> AsyncGenerator[Runtime, Non
             )
             tasks.start_soon(events.run)
             tasks.start_soon(networks.run)
-            yield Runtime(driver=DockerDriver(config, host, edges), facts=facts, images=images)
+            driver = DockerDriver(config, host, edges)
+            yield Runtime(
+                driver=driver,
+                facts=facts,
+                images=images,
+                health=Health(engine, events, local=config.is_local),
+                pause=Freezer(driver, engine),
+                usage=Counters(driver, engine),
+                logs=Logs(driver, streams),
+                exec=Processes(driver, edges, streams, config.is_local),
+            )
             tasks.cancel_scope.cancel()
     finally:
         await networks.close()

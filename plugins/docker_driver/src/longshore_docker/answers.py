@@ -89,8 +89,10 @@ class Info:
 def read_container(answer: Mapping[str, Any]) -> Container:
     state, host = answer["State"], answer["HostConfig"]
     settings = answer["NetworkSettings"]
-    networks = (settings.get("Networks") or {}).values()
-    found = [net.get(key) for net in networks for key in ("IPAddress", "GlobalIPv6Address")]
+    networks: Any = (settings.get("Networks") or {}).values()
+    found: list[str | None] = [
+        net.get(key) for net in networks for key in ("IPAddress", "GlobalIPv6Address")
+    ]
     return Container(
         id=answer["Id"],
         name=answer["Name"].removeprefix("/"),
@@ -120,8 +122,8 @@ def read_listed(answer: Mapping[str, Any]) -> Listed:
 
 
 def read_image(answer: Mapping[str, Any]) -> Image:
-    config = answer.get("Config") or {}
-    pairs = (text.partition("=") for text in config.get("Env") or ())
+    config: Any = answer.get("Config") or {}
+    pairs: Any = (text.partition("=") for text in config.get("Env") or ())
     words = (answer["Os"], answer["Architecture"], answer.get("Variant"))
     return Image(
         id=answer["Id"],

@@ -178,6 +178,22 @@ class DockerDriver(Driver):
         except (BackendError, TimeoutError) as exc:
             raise EngineUnavailable(f"cannot look for containers: {exc}") from exc
 
+    # For those who do things with containers that are there.
+
+    async def known(self, handle: Handle) -> Container:
+        """Raises BackendError when there is none."""
+        container = await self._ours(handle)
+        if container is None:
+            raise BackendError(f"there is no container {handle.id}")
+        return container
+
+    async def running(self, handle: Handle) -> Container:
+        """Raises BackendError when it does not run."""
+        container = await self.known(handle)
+        if container.phase is not Phase.RUNNING:
+            raise BackendError(f"container {handle.id} does not run")
+        return container
+
     # Making.
 
     async def _make(self, spec: ContainerSpec, image: Image) -> None:

@@ -202,7 +202,7 @@ class Engine:
 
         def resolve() -> Mapping[str, str] | None:
             try:
-                config = cast("Any", docker.auth.load_config())
+                config = cast("Any", docker.auth).load_config()
                 return cast("Mapping[str, str] | None", config.resolve_authconfig(registry))
             except docker.errors.DockerException as exc:
                 reason = " ".join(str(exc).split())
@@ -258,7 +258,13 @@ class Engine:
     def _connect(self, version: str, seconds: float) -> Any:
         base = self.address
         url = f"tcp://{base.host}:{base.port}" if isinstance(base, TcpAddress) else str(base)
-        client = cast("Any", docker.APIClient(base_url=url, version=version, timeout=seconds))
+        options: dict[str, Any] = {
+            "base_url": url,
+            "version": version,
+            "timeout": seconds,
+            "max_pool_size": _THREADS,
+        }
+        client = cast("Any", docker.APIClient(**options))
         # Connections cost next to nothing, and those that wait for work cost a descriptor each.
         client.headers["Connection"] = "close"
         return client

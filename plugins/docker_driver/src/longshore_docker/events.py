@@ -19,7 +19,10 @@ from longshore_docker.streams import Streams
 
 _HEARD: Final = {
     "type": ["container", "image"],
-    "event": ["die", "oom", "destroy", "pull", "load", "import", "tag", "untag", "delete"],
+    "event": [
+        *("die", "oom", "destroy", "exec_die"),
+        *("pull", "load", "import", "tag", "untag", "delete"),
+    ],
 }
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
@@ -90,11 +93,14 @@ class Events:
             return  # heard before the stream was cut off
         self._last = at
         attributes = event.get("Actor", {}).get("Attributes", {})
-        for topic in (attributes.get("name"), attributes.get(OWNER), None):
-            for ear in self._ears.get(topic, ()):
-                if event.get("Action") == "die":
-                    ear.exit_code = int(attributes.get("exitCode", 0))
-                ear.tell()
+        action = event.get("Action")
+        topics = [attributes.get("name")]
+        if action != "exec_die":
+            topics += [attributes.get(OWNER), None]
+        for ear in (ear for topic in dict.fromkeys(topics) for ear in self._ears.get(topic, ())):
+            if action == "die":
+                ear.exit_code = int(attributes.get("exitCode", 0))
+            ear.tell()
 
     def _tell_all(self) -> None:
         for ears in self._ears.values():

@@ -140,7 +140,8 @@ class Layers:
 
     def hear(self, news: dict[str, Any]) -> bool:
         """Whether it says anything of bytes that are fetched."""
-        layer, detail = str(news.get("id")), news.get("progressDetail") or {}
+        layer = str(news.get("id"))
+        detail: Any = news.get("progressDetail") or {}
         match news.get("status"):
             case "Downloading" if detail.get("total"):
                 self._done[layer] = detail["current"]

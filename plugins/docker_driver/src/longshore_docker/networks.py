@@ -34,7 +34,6 @@ IMAGE: Final = "longshore/pause"
 _HOLDER: Final = "longshore-network-"
 _AGAIN_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 8.0
-_CONFLICT: Final = 409
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +56,7 @@ class Networks:
         mark = hashlib.sha256(host.owner.encode()).hexdigest()[:8]
         self.name = config.network or f"longshore-{mark}"
         self._bridge = None if config.network else f"lsn{mark}"
+        self._making = anyio.Lock()
         self._made = False
         self._ready = list[str]()
         self._given = set[str]()
@@ -182,19 +182,17 @@ class Networks:
 
     async def _ensure(self) -> None:
         """Have our network. One that the config names is the operator's."""
-        if self._made or self._bridge is None:
+        if self._bridge is None:
             return
-        if not await self._engine.has_network(self.name):
-            options = {
-                "com.docker.network.bridge.name": self._bridge,
-                "com.docker.network.bridge.enable_icc": "false",
-            }
-            try:
+        # Two at once would make two of one name.
+        async with self._making:
+            if not self._made and not await self._engine.has_network(self.name):
+                options = {
+                    "com.docker.network.bridge.name": self._bridge,
+                    "com.docker.network.bridge.enable_icc": "false",
+                }
                 await self._engine.create_network(self.name, options, self.label)
-            except Refused as exc:
-                if exc.status != _CONFLICT:
-                    raise  # else somebody was faster
-        self._made = True
+            self._made = True
 
 
 def _joined(listed: Sequence[Listed]) -> set[str]:

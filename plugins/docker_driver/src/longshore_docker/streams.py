@@ -163,7 +163,7 @@ class Attached:
             if sock is not None:
                 sock.shutdown(socket.SHUT_WR)
 
-    def output(self) -> AsyncIterator[Chunk]:
+    def output(self) -> AsyncGenerator[Chunk]:
         """What it writes, until both its streams are closed."""
         return demultiplex(self._pieces())
 
@@ -175,7 +175,7 @@ class Attached:
             raise EngineUnavailable("the engine went away while a process ran") from exc
 
 
-async def demultiplex(pieces: AsyncIterator[bytes]) -> AsyncIterator[Chunk]:
+async def demultiplex(pieces: AsyncIterator[bytes]) -> AsyncGenerator[Chunk]:
     """Take apart what the engine has put into one stream: heads of eight bytes, each before what
     one of the two streams has written."""
     buffer, offset = bytearray(), 0
