@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from longshore_core import Phase
 
@@ -89,7 +89,7 @@ class Info:
 def read_container(answer: Mapping[str, Any]) -> Container:
     state, host = answer["State"], answer["HostConfig"]
     settings = answer["NetworkSettings"]
-    networks: Any = (settings.get("Networks") or {}).values()
+    networks = cast("Mapping[str, Any]", settings.get("Networks") or {}).values()
     found: list[str | None] = [
         net.get(key) for net in networks for key in ("IPAddress", "GlobalIPv6Address")
     ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Literal
 
 from longshore_core.address import EngineAddress, TcpAddress, UnixAddress, parse_address
@@ -26,6 +27,8 @@ CAPABILITIES: Final = (
 """What images need whose programs change their user, such as package managers. The engine's own
 choice has more: raw sockets, device nodes, capabilities on files."""
 
+_SYS_RESOURCE: Final = 24
+"""The capability's number, of capability.h."""
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -72,16 +75,9 @@ class Config(BaseModel):
     )
     """What the engine does with the output of PID 1; for a driver of its own choice say both."""
 
-    ulimits: Mapping[str, int] = Field(
-        default_factory=lambda: {
-            "core": 0,
-            "memlock": GIB,
-            "stack": GIB,
-            "msgqueue": GIB,
-            "nofile": 1_000_000,
-        }
-    )
-    """Ceilings for each process, soft and hard alike."""
+    ulimits: Mapping[str, NonNegativeInt] = Field(default_factory=lambda: default_ulimits())
+    """Ceilings for each process, soft and hard alike. Absent: no core dumps, a million files, and
+    1 GiB of stack, locked memory and message queues; less where nobody can raise a limit."""
 
     shm_size: PositiveInt = GIB
     """Of `/dev/shm`, in bytes."""
@@ -152,6 +148,25 @@ class Config(BaseModel):
             if name != name.lower():
                 raise ValueError(f"{name!r} must be written in lower case")
         return value
+
+
+def default_ulimits() -> dict[str, int]:
+    """What sandboxes usually have. A machine that has taken from all its processes the right to
+    raise limits could start nothing with more than there is."""
+    wanted = {"core": 0, "memlock": GIB, "stack": GIB, "msgqueue": GIB, "nofile": 1_000_000}
+    if not _may_raise_limits():
+        for name, value in wanted.items():
+            _, most = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))
+            wanted[name] = value if most == resource.RLIM_INFINITY else min(value, most)
+    return wanted
+
+
+def _may_raise_limits() -> bool:
+    """Whether root could: what is not in the bounding set, no process can come by."""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("CapBnd:"):
+            return bool(int(line.split()[1], 16) >> _SYS_RESOURCE & 1)
+    return True
 
 
 def parse_bind(text: str) -> tuple[str, str, bool]:

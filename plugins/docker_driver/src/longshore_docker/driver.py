@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from signal import Signals
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
@@ -48,6 +49,7 @@ from longshore_docker.specification import (
     digest,
     name_of,
 )
+from longshore_docker.together import together
 
 ResultT = TypeVar("ResultT")
 
@@ -298,6 +300,13 @@ class DockerDriver(Driver):
         return ending(container.exit_code, oom=container.oom_killed, past=past)
 
     async def _remove(self, container: Container) -> None:
+        calls = [partial(self._remove_alone, container)]
+        if container.holder:
+            # At once: without its interface, what still runs for a moment reaches nobody.
+            calls.append(partial(self._networks.release, container.holder))
+        await together(calls, at_once=len(calls))
+
+    async def _remove_alone(self, container: Container) -> None:
         with self._events.listening(container.name) as ear:
             try:
                 await self._engine.remove(container.id)
@@ -308,8 +317,6 @@ class DockerDriver(Driver):
             with anyio.move_on_after(_GONE_SECONDS):
                 while await self._engine.inspect(container.id):
                     await ear.wait()
-        if container.holder:
-            await self._networks.release(container.holder)
 
     # Looking.
 
@@ -317,17 +324,14 @@ class DockerDriver(Driver):
         listed = await self._engine.labelled(f"{OWNER}={self._owner}")
         names = [each.name for each in listed if each.labels.get(ROLE) != NETWORK_ROLE]
         found = dict[str, Found]()
-        limiter = anyio.CapacityLimiter(_AT_ONCE)
 
         async def look(name: str) -> None:
-            async with limiter:
-                container = await self._engine.inspect(name)
-                if container is not None:
-                    found[name] = await self._find(container)
+            container = await self._engine.inspect(name)
+            if container is not None:
+                found[name] = await self._find(container)
 
-        async with anyio.create_task_group() as tasks:
-            for name in filter(None, names):
-                tasks.start_soon(look, name)
+        looks = [partial(look, name) for name in names if name]
+        await together(looks, at_once=_AT_ONCE)
         return [found[name] for name in sorted(found)]
 
     async def _find(self, container: Container) -> Found:

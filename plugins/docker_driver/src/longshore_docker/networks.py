@@ -16,6 +16,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -26,14 +27,16 @@ from longshore_core import JSON, Attachment, BackendError, EngineUnavailable, Ho
 
 from longshore_docker.answers import JOINED, Container, Listed
 from longshore_docker.config import Config
-from longshore_docker.engine import Engine, Refused
+from longshore_docker.engine import Engine
 from longshore_docker.events import Ear, Events
 from longshore_docker.specification import NETWORK_ROLE, OWNER, ROLE
+from longshore_docker.together import together
 
 IMAGE: Final = "longshore/pause"
 _HOLDER: Final = "longshore-network-"
 _AGAIN_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 8.0
+_AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +95,10 @@ class Networks:
         self._made, self._image = False, None
 
     async def release(self, holder: str) -> None:
-        """Remove the holder of a container that was removed. Idempotent."""
+        """Remove the holder of a container that is removed. What cannot be done now is done when
+        the engine is back."""
         self._given.discard(holder)
-        with suppress(Refused):
+        with suppress(BackendError):
             await self._engine.remove(holder)
 
     async def run(self) -> None:
@@ -115,9 +119,8 @@ class Networks:
         """Remove what is ready and unused, and the network when nobody is in it."""
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(BackendError):
             self._size = 0
-            async with anyio.create_task_group() as tasks:
-                for holder in self._ready:
-                    tasks.start_soon(self._engine.remove, holder)
+            removals = [partial(self._engine.remove, holder) for holder in self._ready]
+            await together(removals, at_once=_AT_ONCE)
             if self._bridge:
                 await self._engine.remove_network(self.name)
 
