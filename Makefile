@@ -6,7 +6,7 @@ BIN := .venv/bin
 DISTS := core proto sdk plugins/forkexec_driver plugins/sandbox_daemon plugins/control_plane
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: help install dev demo run test lint fmt types floors proto docs bench lock ci clean
+.PHONY: help install dev demo run test lint fmt types floors proto docs engines bench lock ci clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ proto: .venv/dev.done  ## generate the wire's code again
 
 docs: .venv/dev.done  ## generate the reference pages again
 	@$(PY) docs/generate.py $(ARGS)
+
+engines:  ## the container engines that tests use, from Debian's packages (root)
+	@tests/engines/install.sh
 
 bench: .venv/dev.done  ## measure, beside floors taken in the same run
 	@$(PY) tests/bench/run.py $(ARGS)
