@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 BIN := .venv/bin
-DISTS := core proto sdk plugins/forkexec_driver plugins/sandbox_daemon plugins/control_plane
+DISTS := core proto sdk plugins/forkexec_driver plugins/sandbox_daemon plugins/control_plane plugins/podman_driver
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
 .PHONY: help install dev demo run test lint fmt types floors proto docs engines bench lock ci clean
@@ -39,7 +39,7 @@ fmt: .venv/dev.done  ## put the style right
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 types: .venv/dev.done  ## mypy and pyright, both strict
-	@$(BIN)/mypy core/src sdk/src plugins/forkexec_driver/src plugins/sandbox_daemon/src plugins/control_plane/src && $(BIN)/pyright
+	@$(BIN)/mypy core/src sdk/src plugins/forkexec_driver/src plugins/podman_driver/src plugins/sandbox_daemon/src plugins/control_plane/src && $(BIN)/pyright
 
 floors: .venv/dev.done  ## the layers, by import-linter
 	@$(BIN)/lint-imports

@@ -1,0 +1,407 @@
+"""Podman's own API, typed. Nothing else here knows httpx, or the shape of an answer.
+
+Every call may be cancelled at once: that is why it speaks to the socket itself, where a client
+that blocks would leave a thread behind. What the engine refuses is a `Refusal`; when it cannot be
+asked, that is `EngineUnavailable`, and nothing follows about any container.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+from urllib.parse import quote
+
+import httpcore
+import httpx
+from longshore_core import BackendError, EngineUnavailable, Phase
+from longshore_core.address import TcpAddress, UnixAddress
+
+Address: TypeAlias = UnixAddress | TcpAddress
+Params: TypeAlias = Mapping[str, str]
+
+SYSTEM_SOCKET: Final = "/run/podman/podman.sock"
+_API: Final = "/v4.0.0/libpod"
+_CALL_SECONDS: Final = 30.0
+_CONNECT_SECONDS: Final = 2.0
+_PING_SECONDS: Final = 1.0
+_IDLE_CONNECTIONS: Final = 4
+_PIECE: Final = 1 << 16
+_BROKEN: Final = (httpcore.NetworkError, httpcore.TimeoutException)
+
+_NEVER: Final = "0001-01-01"
+"""How Podman writes a time that has not been."""
+_PHASES: Final[Mapping[str, Phase]] = MappingProxyType(
+    dict.fromkeys(("created", "configured", "initialized"), Phase.CREATED)
+    | dict.fromkeys(("running", "paused", "stopping"), Phase.RUNNING)
+    | dict.fromkeys(("exited", "stopped", "removing"), Phase.EXITED)
+)
+
+
+class Refusal(BackendError):
+    """The engine has heard, and will not. `status` is HTTP's, `cause` a sentence of Podman's."""
+
+    def __init__(self, status: int, cause: str, message: str) -> None:
+        super().__init__(message, retryable=status in {409, 503})
+        self.status = status
+        self.cause = cause
+
+    @property
+    def is_absence(self) -> bool:
+        """Whether what was asked about does not exist."""
+        return self.status == 404
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Refusal, (self.status, self.cause, str(self)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A container as the engine has it."""
+
+    id: str
+    """The engine's own, which is never used again."""
+    name: str
+    labels: Mapping[str, str]
+    phase: Phase
+    is_paused: bool = False
+    pid: int = 0
+    """Of PID 1, as the engine's host sees it; 0 while it does not run."""
+    exit_code: int | None = None
+    """`None` when the engine did not see it end. Above 128 it may stand for a signal."""
+    oom: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    id: str
+    platform: str
+    user: str = ""
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """What an engine is. Takes it long to say, so it is asked once."""
+
+    version: str
+    platform: str
+    rootless: bool
+    cgroup_version: str
+    controllers: tuple[str, ...]
+    storage_driver: str
+    storage_path: str
+    backing: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecState:
+    is_running: bool
+    pid: int
+    """As the engine's host sees it."""
+    code: int
+
+
+class Hijacked:
+    """What is left of a connection, once it is no longer HTTP."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def send(self, data: bytes) -> None:
+        """Raises BackendError when nobody reads any more."""
+        try:
+            await self._stream.write(data)
+        except _BROKEN as exc:
+            raise BackendError("the process takes no more input") from exc
+
+    def shut_writing(self) -> None:
+        with suppress(OSError):
+            self._stream.get_extra_info("socket").shutdown(socket.SHUT_WR)
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """All that comes, until the other side closes."""
+        with suppress(*_BROKEN):
+            while piece := await self._stream.read(_PIECE):
+                yield piece
+
+
+class Engine:
+    """One Podman service. Methods raise Refusal and EngineUnavailable."""
+
+    def __init__(self, client: httpx.AsyncClient, address: Address) -> None:
+        self._client = client
+        self.address = address
+
+    # The engine.
+
+    async def ping(self) -> str:
+        """Its version. Costs nothing, other than what else would tell it."""
+        said = await self._call("GET", "/_ping", seconds=_PING_SECONDS)
+        return str(said.headers.get("Libpod-API-Version", ""))
+
+    async def info(self) -> Info:
+        said = (await self._call("GET", "/info")).json()
+        host, store = said["host"], said["store"]
+        return Info(
+            version=said["version"]["Version"],
+            platform=f"{host['os']}/{host['arch']}",
+            rootless=host["security"]["rootless"],
+            cgroup_version=host.get("cgroupVersion", ""),
+            controllers=tuple(host.get("cgroupControllers") or ()),
+            storage_driver=store["graphDriverName"],
+            storage_path=store["graphRoot"],
+            backing=(store.get("graphStatus") or {}).get("Backing Filesystem", ""),
+        )
+
+    # Containers.
+
+    async def containers(self, labels: Sequence[str]) -> list[Container]:
+        """All that bear the labels, `name=value`, in whichever state."""
+        params = {"all": "true", "filters": json.dumps({"label": list(labels)})}
+        said = await self._call("GET", "/containers/json", params=params)
+        return [_listed(each) for each in said.json() or ()]
+
+    async def container(self, name: str) -> Container | None:
+        try:
+            said = await self._call("GET", f"/containers/{name}/json")
+        except Refusal as exc:
+            if exc.is_absence:
+                return None
+            raise
+        return _inspected(said.json())
+
+    async def create(self, body: Mapping[str, object], seconds: float) -> None:
+        await self._call("POST", "/containers/create", body=body, seconds=seconds)
+
+    async def start(self, id_: str, seconds: float) -> None:
+        await self._call("POST", f"/containers/{id_}/start", seconds=seconds)
+
+    async def kill(self, id_: str, signal: str) -> None:
+        await self._call("POST", f"/containers/{id_}/kill", params={"signal": signal})
+
+    async def remove(self, id_: str) -> None:
+        """Kill and remove it, and its anonymous volumes. What is not there is no error."""
+        params = {"force": "true", "v": "true", "timeout": "0", "ignore": "true"}
+        try:
+            said = await self._call("DELETE", f"/containers/{id_}", params=params)
+        except Refusal as exc:
+            if exc.is_absence:
+                return
+            raise
+        for report in said.json() if said.content else ():
+            if report.get("Err"):
+                raise Refusal(500, "", f"container {id_[:12]} is not removed: {report['Err']}")
+
+    async def pause(self, id_: str) -> None:
+        await self._call("POST", f"/containers/{id_}/pause")
+
+    async def unpause(self, id_: str) -> None:
+        await self._call("POST", f"/containers/{id_}/unpause")
+
+    async def statistics(self, id_: str) -> Mapping[str, int]:
+        """`CPUNano`, `MemUsage` and `PIDs`, of one that runs."""
+        params = {"containers": id_, "stream": "false"}
+        said = (await self._call("GET", "/containers/stats", params=params)).json()
+        if said.get("Error"):
+            raise Refusal(500, "", f"no figures of container {id_[:12]}: {said['Error']}")
+        return dict(said["Stats"][0])
+
+    # Images.
+
+    async def image(self, reference: str) -> Image | None:
+        try:
+            said = (await self._call("GET", f"/images/{_quoted(reference)}/json")).json()
+        except Refusal as exc:
+            if exc.is_absence:
+                return None
+            raise
+        config = said.get("Config") or {}
+        pairs = (pair.partition("=") for pair in config.get("Env") or ())
+        return Image(
+            id=said["Id"],
+            platform=f"{said['Os']}/{said['Architecture']}",
+            user=config.get("User", ""),
+            env={name: value for name, _, value in pairs},
+        )
+
+    async def images(self) -> tuple[str, ...]:
+        """The references of all images, sorted."""
+        said = (await self._call("GET", "/images/json")).json() or ()
+        return tuple(sorted({name for image in said for name in image.get("RepoTags") or ()}))
+
+    # Processes beside PID 1.
+
+    async def prepare_exec(self, id_: str, body: Mapping[str, object]) -> str:
+        said = await self._call("POST", f"/containers/{id_}/exec", body=body)
+        return str(said.json()["Id"])
+
+    async def exec_state(self, exec_id: str) -> ExecState:
+        said = (await self._call("GET", f"/exec/{exec_id}/json")).json()
+        return ExecState(is_running=said["Running"], pid=said["Pid"] or 0, code=said["ExitCode"])
+
+    # Streams.
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        body: Mapping[str, object] | None = None,
+        headers: Params | None = None,
+    ) -> AsyncGenerator[httpx.Response]:
+        """An answer whose body is yet to come; reading it has no deadline of its own."""
+        content = None if body is None else json.dumps(body).encode()
+        kind = {} if body is None else {"Content-Type": "application/json"}
+        request = self._client.build_request(
+            method,
+            _path(path),
+            params=params,
+            content=content,
+            headers={**kind, **(headers or {})},
+            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
+        )
+        with self._reaching():
+            answer = await self._client.send(request, stream=True)
+        try:
+            if answer.status_code >= 400:
+                with self._reaching():
+                    await answer.aread()
+                raise _refusal(answer)
+            yield answer
+        finally:
+            await answer.aclose()
+
+    @asynccontextmanager
+    async def hijack(self, path: str) -> AsyncGenerator[Hijacked]:
+        """A connection that the engine hands over to a process of a container."""
+        headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
+        body: dict[str, object] = {"Detach": False, "Tty": False}
+        async with self.stream("POST", path, body=body, headers=headers) as answer:
+            yield Hijacked(answer.extensions["network_stream"])
+
+    async def objects(self, answer: httpx.Response) -> AsyncIterator[dict[str, Any]]:
+        """The body of an answer that goes on: one JSON object after the other."""
+        with self._reaching():
+            async for line in answer.aiter_lines():
+                if line.strip():
+                    yield json.loads(line)
+
+    async def pieces(self, answer: httpx.Response) -> AsyncIterator[bytes]:
+        """The body of an answer that goes on, as it comes."""
+        with self._reaching():
+            async for piece in answer.aiter_raw():
+                yield piece
+
+    # What all of them need.
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        body: Mapping[str, object] | None = None,
+        seconds: float = _CALL_SECONDS,
+    ) -> httpx.Response:
+        timeout = httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
+        with self._reaching():
+            answer = await self._client.request(
+                method, _path(path), params=params, json=body, timeout=timeout
+            )
+        if answer.status_code >= 400:
+            raise _refusal(answer)
+        return answer
+
+    @contextmanager
+    def _reaching(self) -> Generator[None]:
+        try:
+            yield
+        except httpx.TimeoutException as exc:
+            raise EngineUnavailable(f"Podman does not answer in time at {self.address}") from exc
+        except (httpx.TransportError, json.JSONDecodeError) as exc:
+            hint = "is its service running? (systemctl start podman.socket)"
+            raise EngineUnavailable(f"no Podman at {self.address}: {exc}; {hint}") from exc
+
+
+@asynccontextmanager
+async def open_engine(address: Address | None) -> AsyncGenerator[Engine]:
+    """A client for the service at an address, or where it usually is. Connects when it is used."""
+    address = address or UnixAddress(_usual_socket())
+    local = isinstance(address, UnixAddress)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=_IDLE_CONNECTIONS)
+    uds = address.path if isinstance(address, UnixAddress) else None
+    base = "http://podman" if local else f"http://{str(address).removeprefix('tcp://')}"
+    transport = httpx.AsyncHTTPTransport(uds=uds, limits=limits)
+    # Proxies of the environment are for the world outside.
+    async with httpx.AsyncClient(transport=transport, base_url=base, trust_env=False) as client:
+        yield Engine(client, address)
+
+
+def _usual_socket() -> str:
+    if os.geteuid() == 0:
+        return SYSTEM_SOCKET
+    return f"{os.environ.get('XDG_RUNTIME_DIR', f'/run/user/{os.geteuid()}')}/podman/podman.sock"
+
+
+def _refusal(answer: httpx.Response) -> Refusal:
+    try:
+        said = answer.json()
+        cause, message = str(said.get("cause", "")), str(said.get("message", ""))
+    except ValueError:
+        cause, message = "", answer.text[:500]
+    return Refusal(answer.status_code, cause, message or f"HTTP {answer.status_code}")
+
+
+def _listed(said: dict[str, Any]) -> Container:
+    state = str(said["State"]).lower()
+    phase = _phase(said["Id"], state)
+    seen = said["ExitedAt"] > 0 and said["ExitCode"] >= 0
+    return Container(
+        id=said["Id"],
+        name=said["Names"][0],
+        labels=said["Labels"] or {},
+        phase=phase,
+        is_paused=state == "paused",
+        pid=said["Pid"] if phase is Phase.RUNNING else 0,
+        exit_code=said["ExitCode"] if seen else None,
+    )
+
+
+def _inspected(said: dict[str, Any]) -> Container:
+    state = said["State"]
+    phase = _phase(said["Id"], str(state["Status"]).lower())
+    seen = not state["FinishedAt"].startswith(_NEVER) and state["ExitCode"] >= 0
+    return Container(
+        id=said["Id"],
+        name=said["Name"],
+        labels=said["Config"]["Labels"] or {},
+        phase=phase,
+        is_paused=state["Paused"],
+        pid=state["Pid"] if phase is Phase.RUNNING else 0,
+        exit_code=state["ExitCode"] if seen else None,
+        oom=state["OOMKilled"],
+    )
+
+
+def _phase(id_: str, state: str) -> Phase:
+    try:
+        return _PHASES[state]
+    except KeyError:
+        raise EngineUnavailable(f"Podman says that container {id_[:12]} is {state!r}") from None
+
+
+def _quoted(reference: str) -> str:
+    return quote(reference, safe="/:@")
+
+
+def _path(path: str) -> str:
+    """A path of Podman's own API, unless it names the version of the one shared with Docker."""
+    return path if path.startswith("/v1.") else _API + path
