@@ -6,7 +6,7 @@ BIN := .venv/bin
 DISTS := core proto sdk plugins/forkexec_driver plugins/sandbox_daemon plugins/control_plane plugins/podman_driver
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: help install dev demo run test lint fmt types floors proto docs engines bench lock ci clean
+.PHONY: help install dev demo run test lint fmt types laws floors proto docs bench lock ci clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ fmt: .venv/dev.done  ## put the style right
 types: .venv/dev.done  ## mypy and pyright, both strict
 	@$(BIN)/mypy core/src sdk/src plugins/forkexec_driver/src plugins/podman_driver/src plugins/sandbox_daemon/src plugins/control_plane/src && $(BIN)/pyright
 
+laws: .venv/dev.done  ## examine our drivers with the conformance kit, and write the docs' table again
+	@$(PY) docs/drivers.py $(ARGS)
+
 floors: .venv/dev.done  ## the layers, by import-linter
 	@$(BIN)/lint-imports
 
@@ -49,9 +52,6 @@ proto: .venv/dev.done  ## generate the wire's code again
 
 docs: .venv/dev.done  ## generate the reference pages again
 	@$(PY) docs/generate.py $(ARGS)
-
-engines:  ## the container engines that tests use, from Debian's packages (root)
-	@tests/engines/install.sh
 
 bench: .venv/dev.done  ## measure, beside floors taken in the same run
 	@$(PY) tests/bench/run.py $(ARGS)

@@ -10,7 +10,7 @@ between the two, and scopes nest by task: ours around its exit would break one o
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from signal import Signals
@@ -28,10 +28,34 @@ from longshore_core._errors import (
     PluginCrash,
     UnsupportedCapability,
 )
-from longshore_core._model import Attachment, ContainerSpec, Exit, Facts, Found, Handle, Limit
+from longshore_core._model import (
+    Attachment,
+    Chunk,
+    ContainerSpec,
+    Exit,
+    Facts,
+    Fingerprint,
+    Found,
+    Handle,
+    Limit,
+    PullProgress,
+    Usage,
+)
 from longshore_core._plugins.catalog import Installed
 from longshore_core._plugins.hooks import Selected, blame, innermost
-from longshore_core.abc import Driver, Host, Runtime
+from longshore_core._plugins.lending import LentProcess, expected, lent, stream
+from longshore_core.abc import (
+    Driver,
+    Executor,
+    HealthStream,
+    Host,
+    ImageStore,
+    LogStore,
+    Meter,
+    Pauser,
+    Running,
+    Runtime,
+)
 from longshore_core.process import config
 
 ThingT = TypeVar("ThingT")
@@ -107,8 +131,11 @@ class _Stay(Generic[ThingT]):
 
 
 @dataclass(frozen=True, slots=True)
-class AdaptedDriver(Driver):
-    """A driver as the worker calls it."""
+class AdaptedDriver(Driver, ImageStore, HealthStream, Pauser, Meter, LogStore, Executor):
+    """A driver and all its abilities as the worker calls them.
+
+    An ability that the driver does not declare raises UnsupportedCapability, without asking it.
+    """
 
     runtime: Runtime
     origin: Installed
@@ -150,6 +177,60 @@ class AdaptedDriver(Driver):
             self._own(found.handle, found.id, "survey")
         return checked
 
+    async def ensure(self, reference: str, progress: Callable[[PullProgress], None]) -> None:
+        images = self._declared(self.runtime.images, "a store of images")
+        with blame(self.origin, "ensure"):
+            await images.ensure(reference, progress)
+
+    @asynccontextmanager
+    async def fingerprints(self) -> AsyncGenerator[AsyncIterator[Fingerprint]]:
+        health = self._declared(self.runtime.health, "fingerprints of its engine")
+        with blame(self.origin, "fingerprints"):
+            opening = health.fingerprints()
+        async with stream(self.origin, "fingerprints", opening, Fingerprint) as fingerprints:
+            yield fingerprints
+
+    async def pause(self, handle: Handle) -> None:
+        pauser = self._declared(self.runtime.pause, "pauses")
+        with blame(self.origin, "pause"):
+            await pauser.pause(handle)
+
+    async def resume(self, handle: Handle) -> None:
+        pauser = self._declared(self.runtime.pause, "pauses")
+        with blame(self.origin, "resume"):
+            await pauser.resume(handle)
+
+    async def usage(self, handle: Handle) -> Usage:
+        meter = self._declared(self.runtime.usage, "measures of usage")
+        with blame(self.origin, "usage"):
+            usage = await meter.usage(handle)
+        return expected(self.origin, "usage", usage, Usage)
+
+    @asynccontextmanager
+    async def logs(
+        self, handle: Handle, *, offset: int = 0, follow: bool = False
+    ) -> AsyncGenerator[AsyncIterator[Chunk]]:
+        store = self._declared(self.runtime.logs, "logs")
+        with blame(self.origin, "logs"):
+            opening = store.logs(handle, offset=offset, follow=follow)
+        async with stream(self.origin, "logs", opening, Chunk) as chunks:
+            yield chunks
+
+    @asynccontextmanager
+    async def run(
+        self, handle: Handle, argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None = None
+    ) -> AsyncGenerator[Running]:
+        executor = self._declared(self.runtime.exec, "programs beside PID 1")
+        with blame(self.origin, "run"):
+            opening = executor.run(handle, argv, env=env, cwd=cwd)
+        async with lent(self.origin, "run", opening) as process:
+            yield LentProcess(process, self.origin)
+
+    def _declared(self, ability: ThingT | None, what: str) -> ThingT:
+        if ability is None:
+            raise UnsupportedCapability(f"the driver {self.origin.label} does not declare {what}")
+        return ability
+
     def _refuse_undeclared(self, spec: ContainerSpec) -> None:
         wanted = {
             Limit.CPU: spec.limits.cpu_millis,
@@ -175,10 +256,7 @@ class AdaptedDriver(Driver):
 
     def _checked(self, thing: object, kind: type[ThingT], operation: str) -> ThingT:
         """`thing` as the next worker would read it: what it could not must never be stored."""
-        if not isinstance(thing, kind):
-            found = type(thing).__name__
-            message = f"{operation} returned a {found}, not {kind.__name__}"
-            raise PluginContractError(self.origin.label, message)
+        expected(self.origin, operation, thing, kind)
         stored = _STORED[kind]
         try:
             return cast("ThingT", stored.validate_json(stored.dump_json(thing, warnings="error")))

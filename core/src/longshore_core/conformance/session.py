@@ -129,6 +129,7 @@ class Collector:
 
 def pytest_configure(config: pytest.Config) -> None:
     kit = Kit.of(config)
+    kit.laws(config.getoption("--laws"))  # one that is not known is told of here, and now
     config.stash[_KIT] = kit
     config.pluginmanager.register(Collector(config, kit))
 

@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -143,11 +143,11 @@ class Bench(SeamBench[Runtime]):
 
     @property
     def has_programs(self) -> bool:
-        return PROGRAMS.declared(self.facts)
+        return PROGRAMS.declared(self.thing)
 
     @property
     def has_sockets(self) -> bool:
-        return SOCKETS.declared(self.facts)
+        return SOCKETS.declared(self.thing)
 
     async def open(self) -> None:
         await self._open(_FIRST_OWNER)
@@ -167,10 +167,15 @@ class Bench(SeamBench[Runtime]):
 
     async def tidy(self) -> None:
         """Remove what the law has left, and close the driver."""
+        # Beside the trace: what is tidied away is no part of the law.
+        driver = AdaptedDriver(self.thing, self.subject.origin)
         try:
-            for found in await self.driver.survey():
-                await self.driver.remove(found.handle)
+            # The law may have been cut short; what it has started must end all the same.
+            with anyio.move_on_after(TIDY_SECONDS, shield=True):
+                for found in await driver.survey():
+                    await driver.remove(found.handle)
         finally:
+            # Not in a scope of ours: what was opened before it has scopes of its own.
             await self.stack.aclose()
 
     # Containers.
@@ -250,7 +255,7 @@ class Bench(SeamBench[Runtime]):
 
     def _adapted(self, runtime: Runtime) -> AdaptedDriver:
         driver = TracedDriver(runtime.driver, self.mark, self.trace.append)
-        return AdaptedDriver(Runtime(driver=driver, facts=runtime.facts), self.subject.origin)
+        return AdaptedDriver(replace(runtime, driver=driver), self.subject.origin)
 
     @asynccontextmanager
     async def _opened(self, host: Host) -> AsyncGenerator[Runtime]:

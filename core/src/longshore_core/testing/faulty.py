@@ -218,8 +218,17 @@ async def open_faulty(config: Config, host: Host) -> AsyncGenerator[Runtime]:
     lent = replace(host, name=selected.origin.name, state_dir=place)
     async with opened(selected, config.wraps.options, lent, f"{slot}.wraps") as runtime:
         inner = AdaptedDriver(runtime, selected.origin)
-        driver = FaultyDriver(inner, config.faults, config.seed)
-        yield replace(runtime, driver=driver)
+        # Its abilities are passed on as they are, and blamed on it by its own name.
+        yield replace(
+            runtime,
+            driver=FaultyDriver(inner, config.faults, config.seed),
+            images=runtime.images and inner,
+            health=runtime.health and inner,
+            pause=runtime.pause and inner,
+            usage=runtime.usage and inner,
+            logs=runtime.logs and inner,
+            exec=runtime.exec and inner,
+        )
 
 
 @hookimpl

@@ -7,9 +7,11 @@ it is the law's. On a host of its own (`exclusive`), whatever is new counts.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -56,6 +58,15 @@ class HostView:
             "descriptor": frozenset(self._descriptors()),
         }
 
+    def sweep(self) -> None:
+        """Kill what bears the mark: it was named as a leak, and is not to live on."""
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            # One that has ended meanwhile, or is another user's, is not ours to end.
+            with contextlib.suppress(OSError):
+                marked = self.mark.encode() in _read(f"/proc/{name}/environ")
+                if marked and int(name) != self.pid:
+                    os.kill(int(name), signal.SIGKILL)
+
     def _counts(self, text: str) -> bool:
         return self.exclusive or self.mark in text
 
@@ -87,8 +98,7 @@ class HostView:
         return False
 
     def _cgroups(self) -> Iterator[str]:
-        for root, names, _ in os.walk(_CGROUPS):
-            yield from (f"{root}/{name}" for name in names if self._counts(f"{root}/{name}"))
+        yield from (path for path in _groups(str(_CGROUPS)) if self._counts(path))
 
     def _mounts(self) -> Iterator[str]:
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -133,7 +143,10 @@ class HostView:
     def _files(self) -> Iterator[str]:
         """Those in the state directories that plugins were lent; not these themselves."""
         for path in self.root.glob("*/**/*"):
-            if not {self.scratch, self.root / "guest"} & set(path.parents):
+            if {self.scratch, self.root / "guest"} & set(path.parents):
+                continue
+            # A folder that waits for the next container is none that the last one has left.
+            if len(path.relative_to(self.root).parts) > 2 or not _is_empty_directory(path):
                 yield str(path.relative_to(self.root))
 
     def _temporary(self) -> Iterator[str]:
@@ -163,6 +176,27 @@ def leaks(before: Seen, after: Seen) -> tuple[str, ...]:
         for kind, names in after.items()
         for name in sorted(names - before.get(kind, frozenset()))
     )
+
+
+def _groups(path: str) -> Iterator[str]:
+    """All cgroups below one. A directory there has as many links as it has children, plus two;
+    most have none, and need not be listed."""
+    try:
+        if path != str(_CGROUPS) and os.stat(path).st_nlink == 2:
+            return
+        names = [entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return  # it has gone meanwhile
+    for name in names:
+        yield f"{path}/{name}"
+        yield from _groups(f"{path}/{name}")
+
+
+def _is_empty_directory(path: Path) -> bool:
+    try:
+        return path.is_dir() and next(path.iterdir(), None) is None
+    except OSError:
+        return False
 
 
 def _descriptors(pid: int) -> Iterator[str]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Final, Generic, TypeAlias, TypeGuard, TypeVar
 
 from longshore_core._model import Facts, Limit, NetworkMode
+from longshore_core.abc import Runtime
 
 BenchT = TypeVar("BenchT")
 Check: TypeAlias = Callable[[BenchT], Awaitable[None]]
@@ -33,30 +35,37 @@ class Profile(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """Something that a driver may declare in its `Facts`."""
+    """Something that a driver may declare: a fact, or an ability that its `Runtime` has."""
 
     name: str
-    declared: Callable[[Facts], bool] = field(repr=False)
+    declared: Callable[[Runtime], bool] = field(repr=False)
 
 
-PROGRAMS: Final = Capability("programs", lambda facts: facts.programs)
-SOCKETS: Final = Capability("sockets", lambda facts: facts.programs and facts.sockets)
-RECOVERS: Final = Capability("recovers", lambda facts: facts.recovers)
-IMAGES: Final = Capability("images", lambda facts: facts.images)
-MOUNTS: Final = Capability("mounts", lambda facts: facts.mounts)
-NETWORK: Final = Capability("network", lambda facts: facts.network is not NetworkMode.NONE)
-TTY: Final = Capability("tty", lambda facts: facts.tty)
-LIVE_SNAPSHOT: Final = Capability("live_snapshot", lambda facts: facts.live_snapshot)
-LIMITS: Final[Mapping[Limit, Capability]] = {
-    Limit.CPU: Capability("limits.cpu", lambda facts: Limit.CPU in facts.limits),
-    Limit.MEMORY: Capability("limits.memory", lambda facts: Limit.MEMORY in facts.limits),
-    Limit.DISK: Capability("limits.disk", lambda facts: Limit.DISK in facts.limits),
-    Limit.PIDS: Capability("limits.pids", lambda facts: Limit.PIDS in facts.limits),
-}
-CAPABILITIES: Final = (
-    *(PROGRAMS, SOCKETS, RECOVERS, IMAGES, MOUNTS, NETWORK, TTY, LIVE_SNAPSHOT),
-    *LIMITS.values(),
+def _fact(name: str, holds: Callable[[Facts], bool]) -> Capability:
+    return Capability(name, lambda runtime: holds(runtime.facts))
+
+
+def _limit(limit: Limit) -> Capability:
+    return _fact(f"limits.{limit}", lambda facts: limit in facts.limits)
+
+
+PROGRAMS: Final = _fact("programs", lambda facts: facts.programs)
+SOCKETS: Final = _fact("sockets", lambda facts: facts.programs and facts.sockets)
+RECOVERS: Final = _fact("recovers", lambda facts: facts.recovers)
+IMAGES: Final = _fact("images", lambda facts: facts.images)
+MOUNTS: Final = _fact("mounts", lambda facts: facts.mounts)
+NETWORK: Final = _fact("network", lambda facts: facts.network is not NetworkMode.NONE)
+TTY: Final = _fact("tty", lambda facts: facts.tty)
+LIVE_SNAPSHOT: Final = _fact("live_snapshot", lambda facts: facts.live_snapshot)
+LIMITS: Final[Mapping[Limit, Capability]] = MappingProxyType(
+    {limit: _limit(limit) for limit in Limit}
 )
+IMAGE_STORE: Final = Capability("a store of images", lambda runtime: runtime.images is not None)
+HEALTH: Final = Capability("health", lambda runtime: runtime.health is not None)
+PAUSE: Final = Capability("pause", lambda runtime: runtime.pause is not None)
+USAGE: Final = Capability("usage", lambda runtime: runtime.usage is not None)
+LOGS: Final = Capability("logs", lambda runtime: runtime.logs is not None)
+EXEC: Final = Capability("exec", lambda runtime: runtime.exec is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,12 +104,12 @@ class Law(Generic[BenchT]):
     async def __call__(self, bench: BenchT) -> None:
         await self.check(bench)
 
-    def undeclared(self, facts: Facts) -> str | None:
-        """Why it is not a matter for a driver with these facts; `None` when it is."""
-        lacking = [need.name for need in self.requires if not need.declared(facts)]
+    def undeclared(self, runtime: Runtime) -> str | None:
+        """Why it is not a matter for a driver like this; `None` when it is."""
+        lacking = [need.name for need in self.requires if not need.declared(runtime)]
         if lacking:
             return f"does not declare {', '.join(lacking)}"
-        beyond = [need.name for need in self.requires_not if need.declared(facts)]
+        beyond = [need.name for need in self.requires_not if need.declared(runtime)]
         return f"declares {', '.join(beyond)}" if beyond else None
 
 

@@ -1,7 +1,7 @@
 """What laws run as PID 1: a few words of shell, all of which a model can play, too.
 
     exit N · exec sleep N · kill -NAME $$ · trap '' NAME · trap 'exit N' NAME · : > "$VAR/name"
-    [ "$NAME" = "text" ] || exit N · sleep N & wait
+    [ "$NAME" = "text" ] || exit N · sleep N & wait · echo WORD · echo WORD >&2
 
 A program that has something to prepare says `ready` in its directory for sockets, where it has
 one: a signal that comes before a trap is set would prove nothing.
@@ -25,6 +25,11 @@ def exits(code: int) -> str:
 
 def kills_itself(name: str) -> str:
     return f"kill -{name} $$"
+
+
+def says(out: str, err: str) -> str:
+    """Writes a line to each of its streams."""
+    return f"echo {out}; echo {err} >&2"
 
 
 def heeds_term(code: int) -> str:

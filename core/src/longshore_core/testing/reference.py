@@ -1,58 +1,30 @@
 """The `reference` driver: a model in memory that keeps every law it declares, in time of its own.
 
-It runs nothing, and plays the few words of shell in `programs`. What a law says of drivers can be
-read here without a kernel, a clock or a file; and what breaks it, the mutants, are small changes.
+It runs nothing. Beside containers it has every ability but that of programs beside PID 1.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from signal import SIGKILL, Signals
+from dataclasses import dataclass
 from typing import Final
 
-import anyio
-from anyio.lowlevel import checkpoint
-from pydantic import BaseModel, ConfigDict
-
-from longshore_core._errors import BackendError, EngineUnavailable
-from longshore_core._model import (
-    Attachment,
-    ContainerSpec,
-    Exit,
-    Facts,
-    Found,
-    Handle,
-    Phase,
-)
-from longshore_core.abc import Driver, Host, Plug, Runtime
+from longshore_core._model import Facts
+from longshore_core.abc import Host, Plug, Runtime
 from longshore_core.hookspecs import hookimpl
 from longshore_core.testing.clock import VirtualClock
-from longshore_core.testing.programs import SHELL
-from longshore_core.testing.reference_world import (
-    Record,
-    World,
-    load_world,
-    save_world,
-    world_file,
+from longshore_core.testing.reference_abilities import (
+    ModelHealth,
+    ModelImages,
+    ModelLogs,
+    ModelMeter,
+    ModelPauser,
 )
-
-SCHEMA: Final = 1
-
-_CHECK: Final = re.compile(r'\[ "\$(\w+)" = "([^"]*)" \] \|\| exit (\d+)')
-_TRAP: Final = re.compile(r"trap '(.*?)' (\w+)")
-
-
-class Config(BaseModel):
-    """`driver: {type: reference}`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    engine_away_file: Path | None = None
-    """While there is such a file, its engine cannot be asked."""
+from longshore_core.testing.reference_driver import Config as Config
+from longshore_core.testing.reference_driver import Modelled as Modelled
+from longshore_core.testing.reference_driver import ReferenceDriver as ReferenceDriver
+from longshore_core.testing.reference_world import world_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,199 +34,31 @@ class ReferenceRuntime(Runtime):
     clock: VirtualClock
 
 
-@dataclass(slots=True)
-class Modelled:
-    """One container, and who waits for its end."""
-
-    record: Record
-    ended: anyio.Event = field(default_factory=anyio.Event)
-    removed: bool = False
-
-    @classmethod
-    def of(cls, record: Record) -> Modelled:
-        container = cls(record)
-        if record.phase is Phase.EXITED:
-            container.ended.set()
-        return container
+FACTS: Final = Facts(
+    recovers=True, sockets=False, images=False, mounts=False, pause_with_memory=True
+)
 
 
-class ReferenceDriver(Driver):
-    """Containers of one owner, in memory."""
-
-    def __init__(self, config: Config, file: Path | None = None) -> None:
-        self._config = config
-        self._file = file
-        world = World() if file is None else load_world(file)
-        self.clock = VirtualClock(world.now)
-        self.containers = {each.spec.id: Modelled.of(each) for each in world.records}
-
-    async def create(self, spec: ContainerSpec) -> Handle:
-        self._ask_engine()
-        if not spec.argv or any("\0" in word for word in spec.argv):
-            raise BackendError(
-                f"container {spec.id}: its arguments are none that a process can have"
-            )
-        await checkpoint()
-        self.containers.setdefault(spec.id, Modelled(Record(spec=spec)))
-        self._save()
-        return Handle(id=spec.id, schema=SCHEMA)
-
-    async def start(self, handle: Handle) -> Attachment:
-        container = self._known(handle)
-        if container is None:
-            raise BackendError(f"there is no container {handle.id} to start")
-        await checkpoint()
-        self._settle(container)
-        if container.removed or container.record.phase is Phase.EXITED:
-            raise BackendError(f"container {handle.id} has ended and starts only once")
-        if container.record.phase is Phase.CREATED:
-            spec = container.record.spec
-            if spec.argv[0] != SHELL or (spec.cwd or "/").startswith("/nonexistent"):
-                raise BackendError(f"container {spec.id}: cannot run {spec.argv[0]} in {spec.cwd}")
-            container.record.phase = Phase.RUNNING
-            self._play(container, _words(spec.argv[2]))
-            self._save()
-        return self.attachment(container)
-
-    async def wait(self, handle: Handle) -> Exit:
-        container = self._known(handle)
-        if container is None or container.record.phase is Phase.CREATED:
-            raise BackendError(f"container {handle.id} does not run, so that it cannot end")
-        while not container.ended.is_set():
-            self._settle(container)
-            if container.ended.is_set():
-                break
-            if container.record.wakes_at is None:
-                await container.ended.wait()
-            else:
-                await self._end_or_time(container)
-        return container.record.exit or Exit()
-
-    async def signal(self, handle: Handle, signal: Signals) -> None:
-        container = self._known(handle)
-        await checkpoint()
-        if container is None:
-            return
-        self._settle(container)
-        if container.record.phase is not Phase.RUNNING:
-            return
-        heeded = container.record.traps.get(signal.name.removeprefix("SIG"))
-        if heeded is None or signal is SIGKILL:
-            self.end(container, Exit(signal=signal))
-        elif heeded:
-            self._play(container, _words(heeded))
-        self._save()
-
-    async def remove(self, handle: Handle) -> None:
-        container = self._known(handle)
-        await checkpoint()
-        if container is not None:
-            self.containers.pop(handle.id, None)
-            container.removed = True
-            self.end(container, Exit(signal=SIGKILL))
-            self._save()
-
-    async def survey(self) -> Sequence[Found]:
-        self._ask_engine()
-        await checkpoint()
-        return [self.found(container) for container in self.containers.values()]
-
-    # What the model is made of: a mutant changes one of these.
-
-    def attachment(self, container: Modelled) -> Attachment:
-        return Attachment(image_applied=False)
-
-    def found(self, container: Modelled) -> Found:
-        self._settle(container)
-        running = container.record.phase is Phase.RUNNING
-        return Found(
-            id=container.record.spec.id,
-            handle=Handle(id=container.record.spec.id, schema=SCHEMA),
-            phase=container.record.phase,
-            attachment=self.attachment(container) if running else None,
-            exit=container.record.exit if container.record.phase is Phase.EXITED else None,
-        )
-
-    def end(self, container: Modelled, exit_: Exit) -> None:
-        """It ends so, unless it has ended otherwise."""
-        if container.record.phase is not Phase.EXITED:
-            container.record.phase, container.record.exit = Phase.EXITED, exit_
-        container.ended.set()
-
-    def _known(self, handle: Handle) -> Modelled | None:
-        self._ask_engine()
-        if handle.schema != SCHEMA:
-            raise BackendError(
-                f"the handle of {handle.id} has schema {handle.schema}, not {SCHEMA}"
-            )
-        return self.containers.get(handle.id)
-
-    def _save(self) -> None:
-        if self._file is not None:
-            records = tuple(each.record for each in self.containers.values())
-            save_world(self._file, World(now=self.clock.now(), records=records))
-
-    def _ask_engine(self) -> None:
-        away = self._config.engine_away_file
-        if away is not None and away.exists():
-            raise EngineUnavailable(f"the engine is away for as long as {away} is there")
-
-    async def _end_or_time(self, container: Modelled) -> None:
-        async with anyio.create_task_group() as tasks:
-
-            async def time() -> None:
-                await self.clock.sleep((container.record.wakes_at or 0.0) - self.clock.now())
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(time)
-            await container.ended.wait()
-            tasks.cancel_scope.cancel()
-
-    def _settle(self, container: Modelled) -> None:
-        """Let it do what it would have done by now."""
-        record = container.record
-        awake = record.wakes_at is not None and record.wakes_at <= self.clock.now()
-        if awake and record.phase is Phase.RUNNING:
-            record.wakes_at = None
-            self._play(container, record.then)
-
-    def _play(self, container: Modelled, words: list[str]) -> None:
-        for index, word in enumerate(words):
-            command, _, argument = word.removeprefix("exec ").partition(" ")
-            if check := _CHECK.fullmatch(word):
-                if container.record.spec.env.get(check[1], "") != check[2]:
-                    self.end(container, Exit(code=int(check[3])))
-                    return
-            elif trap := _TRAP.fullmatch(word):
-                container.record.traps[trap[2]] = trap[1]
-            elif command == "exit":
-                self.end(container, Exit(code=int(argument)))
-                return
-            elif command == "kill":
-                name = argument.split()[0].removeprefix("-")
-                self.end(container, Exit(signal=Signals[f"SIG{name}"]))
-                return
-            elif command == "sleep":
-                container.record.wakes_at = self.clock.now() + float(argument.split()[0])
-                container.record.then = words[index + 1 :]
-                return
-        self.end(container, Exit(code=0))
-
-
-def _words(script: str) -> list[str]:
-    """The commands of a script; a trap's own are one of them."""
-    parts = re.split(r";\s*(?=(?:[^']*'[^']*')*[^']*$)", script)
-    return [part.strip().removesuffix("& wait").strip() for part in parts if part.strip()]
-
-
-FACTS: Final = Facts(recovers=True, sockets=False, images=False, mounts=False)
+def runtime_of(driver: ReferenceDriver, facts: Facts = FACTS) -> ReferenceRuntime:
+    """The driver with its abilities: all but programs beside PID 1."""
+    images = ModelImages()
+    return ReferenceRuntime(
+        driver=driver,
+        facts=facts,
+        clock=driver.clock,
+        images=images,
+        health=ModelHealth(driver, images),
+        pause=ModelPauser(driver),
+        usage=ModelMeter(driver),
+        logs=ModelLogs(driver),
+    )
 
 
 @asynccontextmanager
 async def open_reference(config: Config, host: Host) -> AsyncGenerator[Runtime]:
     """The world as an earlier one has left it, or an empty one."""
     driver = ReferenceDriver(config, world_file(host.state_dir, host.owner))
-    yield ReferenceRuntime(driver=driver, facts=FACTS, clock=driver.clock)
+    yield runtime_of(driver)
 
 
 @hookimpl

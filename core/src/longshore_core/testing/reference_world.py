@@ -12,7 +12,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from longshore_core._model import ContainerSpec, Exit, Phase
+from longshore_core._model import ContainerSpec, Exit, Phase, Stream
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,6 +26,10 @@ class Record:
     wakes_at: float | None = None
     then: list[str] = field(default_factory=list[str])
     """What the program does when it has slept."""
+    output: list[tuple[Stream, str]] = field(default_factory=list[tuple[Stream, str]])
+    paused: bool = False
+    remaining: float | None = None
+    """Of what it slept when it was paused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ import anyio
 from anyio import to_thread
 
 from longshore_core._errors import LongshoreError
-from longshore_core.testing.bench import TIDY_SECONDS, Bench, SeamBench, Settings
+from longshore_core.testing.bench import Bench, SeamBench, Settings
 from longshore_core.testing.host import HostView, leaks
 from longshore_core.testing.law import (
     Environment,
@@ -83,6 +83,8 @@ async def run_law(subject: Subject[Any], law: Law[Any], settings: Settings) -> O
         (root / "scratch").mkdir()
         await _judge(story, subject, law, settings, view)
         story.verdict = await _with_leaks(story.verdict, view, story.bench)
+        if isinstance(story.verdict, Failed):
+            await to_thread.run_sync(view.sweep)
     finally:
         shutil.rmtree(root, ignore_errors=True)
     return Outcome(
@@ -97,11 +99,12 @@ async def run_law(subject: Subject[Any], law: Law[Any], settings: Settings) -> O
 async def _judge(
     story: _Story, subject: Subject[Any], law: Law[Any], settings: Settings, view: HostView
 ) -> None:
+    deadline = anyio.CancelScope()
     try:
-        with anyio.fail_after(law.seconds):
+        with anyio.fail_after(law.seconds) as deadline:
             async with open_bench(subject, settings, view) as bench:
                 story.bench = bench
-                reason = law.undeclared(bench.facts) if isinstance(bench, Bench) else None
+                reason = law.undeclared(bench.thing) if isinstance(bench, Bench) else None
                 if reason is not None:
                     story.verdict = NotDeclared(reason=reason)
                     return
@@ -111,7 +114,9 @@ async def _judge(
     except Missing as exc:
         story.verdict = Environment(missing=str(exc))
     except TimeoutError:
-        story.verdict = Failed(message=f"was not done within {law.seconds:g} s")
+        whole = f"was not done within {law.seconds:g} s"
+        part = "waited in vain for something that was due"
+        story.verdict = Failed(message=whole if deadline.cancel_called else part)
     except AssertionError as exc:
         story.verdict = Failed(message=str(exc) or "an assertion does not hold")
     except LongshoreError as exc:
@@ -131,9 +136,7 @@ async def open_bench(
     try:
         yield bench
     finally:
-        # The law may have been cut short; what it has started must end all the same.
-        with anyio.move_on_after(TIDY_SECONDS, shield=True):
-            await bench.tidy()
+        await bench.tidy()
 
 
 async def _with_leaks(verdict: Verdict, view: HostView, bench: SeamBench[Any] | None) -> Verdict:

@@ -10,6 +10,7 @@ import importlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
@@ -68,6 +69,13 @@ class Subject(Generic[ThingT]):
     def plug(self) -> Plug[Any, ThingT]:
         return self.selected.plug
 
+    def describe(self) -> dict[str, Any]:
+        """The schema of its config, from its hook, asked once more."""
+        hook = getattr(self.selected.loaded.manager.hook, self.seam.hook, None)
+        plug = self.plug if hook is None else accept(self.seam, self.origin, hook())
+        schema: dict[str, Any] = plug.config.model_json_schema()
+        return schema
+
     def open(self, host: Host) -> AbstractAsyncContextManager[ThingT]:
         """Open it, as the kernel does."""
         return opened(self.selected, dict(self.options), host, self.seam.path)
@@ -117,8 +125,7 @@ def _imported(module: str, attribute: str, source: str) -> object:
 
 
 def _origin(seam: Seam[Any], name: str, module: str) -> Installed:
-    package = module.partition(".")[0]
-    distribution = next(iter(metadata.packages_distributions().get(package, [])), package)
+    distribution = _distribution(module.partition(".")[0])
     try:
         version = metadata.version(distribution)
     except metadata.PackageNotFoundError:
@@ -126,6 +133,11 @@ def _origin(seam: Seam[Any], name: str, module: str) -> Installed:
     return Installed(
         group=seam.group, name=name, value=name, distribution=distribution, version=version
     )
+
+
+@cache
+def _distribution(package: str) -> str:
+    return next(iter(metadata.packages_distributions().get(package, [])), package)
 
 
 class _NoConfig(BaseModel):

@@ -27,6 +27,8 @@ from longshore_core.testing.subject import find_subject
 
 _SPEC: Final = TypeAdapter(ContainerSpec)
 _START_SECONDS: Final = 30.0
+_READY: Final = b"ready\n"
+_STARTED: Final = b"started\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +73,11 @@ class Worker:
                 raise Broken("the worker has no pipes")
             await process.stdin.send(json.dumps(order).encode() + b"\n")
             with anyio.fail_after(_START_SECONDS):
-                await process.stdout.receive()
-                if after is None:
-                    await process.stdout.receive()
-                else:
-                    await anyio.sleep(after)
+                # What it says may come in one piece, or in many.
+                wanted, heard = (_STARTED if after is None else _READY), b""
+                while wanted not in heard:
+                    heard += await process.stdout.receive()
+                await anyio.sleep(after or 0.0)
         except anyio.EndOfStream as exc:
             raise Broken("a worker in another process cannot use the driver") from exc
         finally:
@@ -90,9 +92,9 @@ async def main() -> None:
     host = bare_host(subject.origin.name, order["owner"], Path(order["state_dir"]))
     async with subject.open(host) as runtime:
         driver = AdaptedDriver(runtime, subject.origin)
-        os.write(1, b"ready\n")
+        os.write(1, _READY)
         await driver.start(await driver.create(_SPEC.validate_python(order["spec"])))
-        os.write(1, b"started\n")
+        os.write(1, _STARTED)
         await anyio.sleep_forever()
 
 

@@ -24,6 +24,7 @@ from longshore_core.address import TcpAddress, UnixAddress
 
 Address: TypeAlias = UnixAddress | TcpAddress
 Params: TypeAlias = Mapping[str, str]
+Body: TypeAlias = Mapping[str, object]
 
 SYSTEM_SOCKET: Final = "/run/podman/podman.sock"
 _API: Final = "/v4.0.0/libpod"
@@ -134,9 +135,11 @@ class Hijacked:
 class Engine:
     """One Podman service. Methods raise Refusal and EngineUnavailable."""
 
-    def __init__(self, client: httpx.AsyncClient, address: Address) -> None:
-        self._client = client
+    def __init__(self, transport: httpx.AsyncHTTPTransport, address: Address) -> None:
+        self._transport = transport
         self.address = address
+        is_local = isinstance(address, UnixAddress)
+        self._base = "http://podman" if is_local else f"http://{str(address).partition('//')[2]}"
 
     # The engine.
 
@@ -176,7 +179,7 @@ class Engine:
             raise
         return _inspected(said.json())
 
-    async def create(self, body: Mapping[str, object], seconds: float) -> None:
+    async def create(self, body: Body, seconds: float) -> None:
         await self._call("POST", "/containers/create", body=body, seconds=seconds)
 
     async def start(self, id_: str, seconds: float) -> None:
@@ -237,7 +240,7 @@ class Engine:
 
     # Processes beside PID 1.
 
-    async def prepare_exec(self, id_: str, body: Mapping[str, object]) -> str:
+    async def prepare_exec(self, id_: str, body: Body) -> str:
         said = await self._call("POST", f"/containers/{id_}/exec", body=body)
         return str(said.json()["Id"])
 
@@ -254,22 +257,19 @@ class Engine:
         path: str,
         *,
         params: Params | None = None,
-        body: Mapping[str, object] | None = None,
+        body: Body | None = None,
         headers: Params | None = None,
     ) -> AsyncGenerator[httpx.Response]:
         """An answer whose body is yet to come; reading it has no deadline of its own."""
-        content = None if body is None else json.dumps(body).encode()
-        kind = {} if body is None else {"Content-Type": "application/json"}
-        request = self._client.build_request(
+        request = httpx.Request(
             method,
-            _path(path),
+            self._base + _path(path),
             params=params,
-            content=content,
-            headers={**kind, **(headers or {})},
-            timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
+            json=body,
+            headers=headers,
+            extensions={"timeout": httpx.Timeout(None, connect=_CONNECT_SECONDS).as_dict()},
         )
-        with self._reaching():
-            answer = await self._client.send(request, stream=True)
+        answer = await self._send(request)
         try:
             if answer.status_code >= 400:
                 with self._reaching():
@@ -283,7 +283,7 @@ class Engine:
     async def hijack(self, path: str) -> AsyncGenerator[Hijacked]:
         """A connection that the engine hands over to a process of a container."""
         headers = {"Connection": "Upgrade", "Upgrade": "tcp"}
-        body: dict[str, object] = {"Detach": False, "Tty": False}
+        body: Body = {"Detach": False, "Tty": False}
         async with self.stream("POST", path, body=body, headers=headers) as answer:
             yield Hijacked(answer.extensions["network_stream"])
 
@@ -308,17 +308,30 @@ class Engine:
         path: str,
         *,
         params: Params | None = None,
-        body: Mapping[str, object] | None = None,
+        body: Body | None = None,
         seconds: float = _CALL_SECONDS,
     ) -> httpx.Response:
         timeout = httpx.Timeout(seconds, connect=min(seconds, _CONNECT_SECONDS))
-        with self._reaching():
-            answer = await self._client.request(
-                method, _path(path), params=params, json=body, timeout=timeout
-            )
+        request = httpx.Request(
+            method,
+            self._base + _path(path),
+            params=params,
+            json=body,
+            extensions={"timeout": timeout.as_dict()},
+        )
+        answer = await self._send(request)
+        try:
+            with self._reaching():
+                await answer.aread()
+        finally:
+            await answer.aclose()
         if answer.status_code >= 400:
             raise _refusal(answer)
         return answer
+
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        with self._reaching():
+            return await self._transport.handle_async_request(request)
 
     @contextmanager
     def _reaching(self) -> Generator[None]:
@@ -335,14 +348,11 @@ class Engine:
 async def open_engine(address: Address | None) -> AsyncGenerator[Engine]:
     """A client for the service at an address, or where it usually is. Connects when it is used."""
     address = address or UnixAddress(_usual_socket())
-    local = isinstance(address, UnixAddress)
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=_IDLE_CONNECTIONS)
     uds = address.path if isinstance(address, UnixAddress) else None
-    base = "http://podman" if local else f"http://{str(address).removeprefix('tcp://')}"
-    transport = httpx.AsyncHTTPTransport(uds=uds, limits=limits)
-    # Proxies of the environment are for the world outside.
-    async with httpx.AsyncClient(transport=transport, base_url=base, trust_env=False) as client:
-        yield Engine(client, address)
+    # Not a client: what that adds is for the world outside, and it logs each request.
+    async with httpx.AsyncHTTPTransport(uds=uds, limits=limits) as transport:
+        yield Engine(transport, address)
 
 
 def _usual_socket() -> str:

@@ -9,16 +9,17 @@ from typing import Final
 import anyio
 
 from longshore_core._errors import EngineUnavailable
-from longshore_core._model import Phase
+from longshore_core._model import Fingerprint, Phase
 from longshore_core.testing.bench import Bench, Engine
 from longshore_core.testing.expect import Broken, equal, expect, refused
-from longshore_core.testing.law import RECOVERS, Group, Law, laws_in
+from longshore_core.testing.law import HEALTH, RECOVERS, Group, Law, laws_in
 from longshore_core.testing.laws.life import ending
 from longshore_core.testing.programs import FOREVER
 
 FINGER: Final[Group[Bench]] = Group("finger")
 
 _ANSWER_SECONDS: Final = 5.0
+_FIRST_SECONDS: Final = 1.0
 
 
 @FINGER.law("F1")
@@ -48,6 +49,51 @@ async def when_its_engine_comes_back_it_answers_without_a_restart(bench: Bench) 
             else:
                 return
     raise Broken(f"no survey within {_ANSWER_SECONDS:g} s of the engine's return")
+
+
+@FINGER.law("F1.2", requires=(HEALTH,))
+async def the_first_fingerprint_comes_within_a_second(bench: Bench) -> None:
+    first = await _first(bench)
+    expect(first.healthy, f"the engine is not well: {first.reason}")
+    expect(first.engine, "an engine that is well has a name and a version")
+    equal(first.reason, "", "why it is not well, while it is")
+
+
+@FINGER.law("F1.3", requires=(HEALTH,))
+async def any_number_may_follow_the_engine(bench: Bench) -> None:
+    async with bench.driver.fingerprints() as one, bench.driver.fingerprints() as two:
+        equal(await anext(one), await anext(two), "the first fingerprint, told twice")
+    expect((await _first(bench)).healthy, "the engine is not well, after two had followed it")
+
+
+@FINGER.law("F1.4", requires=(HEALTH,), seconds=60)
+async def a_fingerprint_comes_within_a_second_without_the_engine(bench: Bench) -> None:
+    engine = engine_of(bench)
+    await engine.stop()
+    try:
+        first = await _first(bench)
+    finally:
+        await engine.start()
+    expect(not first.healthy, "an engine that is away is said to be well")
+    expect(first.reason, "it does not say why the engine is not well")
+
+
+@FINGER.law("F2.2", requires=(HEALTH,), seconds=60)
+async def fingerprints_tell_when_the_engine_goes_and_when_it_is_back(bench: Bench) -> None:
+    engine = engine_of(bench)
+    async with bench.driver.fingerprints() as fingerprints:
+        expect((await anext(fingerprints)).healthy, "the engine is not well to begin with")
+        await engine.stop()
+        try:
+            with anyio.fail_after(_ANSWER_SECONDS):
+                while (now := await anext(fingerprints)).healthy:
+                    pass
+            expect(now.reason, "it does not say why the engine is not well")
+        finally:
+            await engine.start()
+        with anyio.fail_after(_ANSWER_SECONDS):
+            while not (await anext(fingerprints)).healthy:
+                pass
 
 
 @FINGER.law("F3", traced=True)
@@ -104,6 +150,12 @@ async def an_engine_that_is_away_kills_nothing(bench: Bench) -> None:
     await bench.reopen()
     equal(await bench.phase("c"), Phase.RUNNING, "its phase when the engine is back")
     await bench.driver.remove(handle)
+
+
+async def _first(bench: Bench) -> Fingerprint:
+    with anyio.fail_after(_FIRST_SECONDS):
+        async with bench.driver.fingerprints() as fingerprints:
+            return await anext(fingerprints)
 
 
 def engine_of(bench: Bench) -> Engine:

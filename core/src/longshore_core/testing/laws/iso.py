@@ -40,7 +40,7 @@ async def it_reads_nothing_from_the_worker(bench: Bench) -> None:
 
 @ISO.law("S0.3")
 async def its_signals_are_those_of_a_fresh_process(bench: Bench) -> None:
-    said = await _said(bench, f'grep -E "Sig(Blk|Ign)" /proc/$$/status {_TO}')
+    said = await _said(bench, f'grep -E "Sig(Blk|Ign)" /proc/self/status {_TO}')
     masks = [int(line.split()[1], 16) & ~(0b11 << 31) for line in said.splitlines()]
     equal(masks, [0, 0], "signals that are blocked, and that are ignored")
 

@@ -154,18 +154,20 @@ async def a_waiter_that_is_cancelled_disturbs_no_other(bench: Bench) -> None:
     handle = await bench.running("c", FOREVER)
     exits_ = list[Exit]()
     scopes = [anyio.CancelScope() for _ in range(5)]
+    gone = [anyio.Event() for _ in scopes]
 
-    async def wait(scope: anyio.CancelScope) -> None:
-        with scope:
+    async def wait(number: int) -> None:
+        with scopes[number]:
             exits_.append(await bench.driver.wait(handle))
+        gone[number].set()
 
     async with anyio.create_task_group() as tasks:
-        for scope in scopes:
-            tasks.start_soon(wait, scope)
+        for number in range(len(scopes)):
+            tasks.start_soon(wait, number)
         await anyio.wait_all_tasks_blocked()
-        scopes[0].cancel()
-        scopes[3].cancel()
-        await anyio.wait_all_tasks_blocked()
+        for number in (0, 3):
+            scopes[number].cancel()
+            await gone[number].wait()
         equal(await bench.phase("c"), Phase.RUNNING, "its phase after two waiters were cancelled")
         await bench.driver.signal(handle, SIGKILL)
     equal(exits_, [Exit(signal=SIGKILL)] * 3, "what the other three were told")

@@ -88,9 +88,9 @@ async def a_limit_of_cores_holds(bench: Bench) -> None:
         "share = (time.process_time() - used) / (time.monotonic() - began)\n"
         "sys.exit(round(100 * share))\n"
     )
-    end = await _python(bench, script, Limits(cpu_millis=300))
+    end = await _python(bench, script, Limits(cpu_millis=100))
     # A busy machine gives less; more than was allowed it never gives.
-    expect(end.code is not None and 2 <= end.code <= 36, f"it used {end.code} % of a core, not 30")
+    expect(end.code is not None and 1 <= end.code <= 15, f"it used {end.code} % of a core, not 10")
 
 
 @LIMIT.law("M3", requires=(SOCKETS, LIMITS[Limit.PIDS]))
@@ -116,7 +116,7 @@ async def a_limit_of_disk_stops_what_fills_it(bench: Bench) -> None:
     expect(int(done.stdout or b"0") < 100 * _MIB, f"it has written {done.stdout!r} bytes of 64 MiB")
 
 
-@LIMIT.law("M5", requires=(PROGRAMS, LIMITS[Limit.MEMORY]))
+@LIMIT.law("M1.4", requires=(PROGRAMS, LIMITS[Limit.MEMORY]))
 async def the_limit_of_one_is_not_the_limit_of_another(bench: Bench) -> None:
     tight = await bench.running("tight", FOREVER, limits=_WANTED[Limit.MEMORY])
     end = await _python(bench, _HOARD.format(bytes=120 * _MIB), Limits(memory_bytes=400 * _MIB))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from signal import SIGKILL
 from typing import Final
@@ -202,13 +204,14 @@ def _golden(file: Path) -> Handle:
 
 async def _survives(bench: Bench, handle: Handle) -> None:
     driver = bench.driver
-    for verb, call in (
-        ("start", driver.start(handle)),
-        ("signal", driver.signal(handle, SIGKILL)),
-        ("remove", driver.remove(handle)),
-    ):
+    verbs: dict[str, Callable[[], Awaitable[object]]] = {
+        "start": partial(driver.start, handle),
+        "signal": partial(driver.signal, handle, SIGKILL),
+        "remove": partial(driver.remove, handle),
+    }
+    for verb, call in verbs.items():
         try:
-            await call
+            await call()
         except PluginCrash as exc:
             raise Broken(f"{verb} with a strange handle: {exc}") from exc
         except BackendError:

@@ -1,0 +1,312 @@
+"""The kit itself: it sees what is left behind, tells its verdicts apart, and reports them."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+from longshore_core.testing import (
+    DRIVER_LAWS,
+    LAWS,
+    Environment,
+    Failed,
+    Law,
+    NotDeclared,
+    Passed,
+    Settings,
+    find_subject,
+    run_laws,
+)
+from longshore_core.testing import golden as golden_handles
+from longshore_core.testing.against import run_against
+from longshore_core.testing.bench import Bench
+from longshore_core.testing.host import HostView, leaks
+from longshore_core.testing.law import Missing
+from longshore_core.testing.report import from_json, line_of, matrix, report_of, to_json
+from longshore_core.testing.trace import difference
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def view(tmp_path: Path) -> HostView:
+    root = tmp_path / f"law-{os.getpid()}-of-this-test"
+    (root / "state").mkdir(parents=True)
+    (root / "scratch").mkdir()
+    return HostView(mark=root.name, root=root, scratch=root / "scratch")
+
+
+@contextmanager
+def leaving(kind: str, view: HostView) -> Iterator[None]:
+    """Leave something of a kind on the host, for a while."""
+    match kind:
+        case "process":
+            env = {"LONGSHORE_LAW": view.mark}
+            command = ["/bin/sh", "-c", "setsid sleep 60 & echo $!; exec sleep 60"]
+            with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as child:
+                pid = int(child.stdout.readline())
+                yield
+                child.kill()
+                os.kill(pid, 9)
+        case "port":
+            with socket.create_server(("127.0.0.1", 0)):
+                yield
+        case "file":
+            (view.root / "state" / "left").touch()
+            yield
+            (view.root / "state" / "left").unlink()
+        case "temporary file":
+            path = Path(f"/tmp/{view.mark}-left")
+            path.touch()
+            yield
+            path.unlink()
+        case "descriptor":
+            reading, writing = os.pipe()
+            yield
+            os.close(reading)
+            os.close(writing)
+        case "cgroup":
+            group = Path(f"/sys/fs/cgroup/unified/{view.mark}")
+            if not group.parent.is_dir():
+                group = Path(f"/sys/fs/cgroup/{view.mark}")
+            try:
+                group.mkdir()
+            except OSError:
+                pytest.skip("no cgroup that we may make")
+            yield
+            group.rmdir()
+        case _:
+            name = view.mark
+            done = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
+            if done.returncode:
+                pytest.skip("no network namespace that we may make")
+            yield
+            subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("process", "port", "file", "temporary file", "descriptor", "cgroup"),
+        "network namespace",
+    ],
+)
+def test_what_is_left_on_the_host_is_seen_and_named(kind: str, view: HostView) -> None:
+    before = view.look()
+    with leaving(kind, view):
+        left = leaks(before, view.look())
+    assert [each for each in left if each.startswith(f"{kind} ")], left
+    if kind != "process":  # whose end nobody waits for
+        assert leaks(before, view.look()) == ()
+
+
+def test_what_others_do_on_the_host_is_not_taken_for_a_leak(view: HostView, tmp_path: Path) -> None:
+    before = view.look()
+    (tmp_path / "of-somebody-else").touch()
+    (view.scratch / "of-the-law").touch()
+    assert leaks(before, view.look()) == ()
+
+
+def outcome_of(check, **fields):
+    law = Law(id="X1", group="x", check=check, **fields)
+    (outcome,) = anyio.run(lambda: run_laws("reference", [law]))
+    return outcome
+
+
+async def keeps(bench: Bench) -> None:
+    await bench.driver.survey()
+
+
+async def misses(bench: Bench) -> None:
+    bench.need(None, "a moon")
+
+
+async def breaks(bench: Bench) -> None:
+    raise AssertionError("the promise")
+
+
+async def stumbles(bench: Bench) -> None:
+    raise KeyError("oops")
+
+
+async def hangs(bench: Bench) -> None:
+    await anyio.sleep_forever()
+
+
+async def leaves(bench: Bench) -> None:
+    (bench.root / "state" / "left").touch()
+
+
+def test_each_verdict_says_what_it_must() -> None:
+    assert outcome_of(keeps).verdict == Passed()
+    assert outcome_of(misses).verdict == Environment(missing="a moon")
+    assert outcome_of(breaks).verdict == Failed(message="the promise")
+    assert outcome_of(stumbles).verdict == Failed(message="KeyError: 'oops'")
+    assert outcome_of(hangs, seconds=0.2).verdict == Failed(message="was not done within 0.2 s")
+    assert outcome_of(leaves).verdict == Failed(leaks=("file state/left",))
+
+
+def test_what_a_driver_does_not_declare_is_not_asked_of_it() -> None:
+    law = next(law for law in DRIVER_LAWS if law.id == "M1")
+    (outcome,) = anyio.run(lambda: run_laws("reference", [law]))
+    assert outcome.verdict == NotDeclared(reason="does not declare limits.memory")
+
+
+def test_missing_is_no_failure_of_the_driver() -> None:
+    assert not issubclass(Missing, AssertionError)
+
+
+@pytest.mark.parametrize("kind", sorted(LAWS))
+def test_every_law_has_an_id_of_its_own_and_says_what_it_promises(kind: str) -> None:
+    ids = [law.id for law in LAWS[kind]]
+    assert len(ids) == len(set(ids))
+    for law in LAWS[kind]:
+        assert len(law.promise.split()) >= 3, law.id
+        assert law.profiles, law.id
+
+
+def test_there_are_laws_of_every_group_of_the_catalogue() -> None:
+    groups = {law.group for law in DRIVER_LAWS}
+    wanted = {"info", "finger", "life", "recover", "exec", "files", "limits", "iso", "ttl", "net"}
+    assert groups >= wanted
+    assert len(DRIVER_LAWS) >= 60
+
+
+def test_the_laws_need_no_pytest() -> None:
+    program = (
+        "import sys; sys.modules['pytest'] = None\n"
+        "import longshore_core.testing as t; print(len(t.DRIVER_LAWS))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert int(done.stdout) >= 60
+
+
+def test_a_report_survives_being_written_and_read() -> None:
+    outcomes = anyio.run(
+        lambda: run_laws("null", [law for law in DRIVER_LAWS if law.group == "info"])
+    )
+    report = report_of(find_subject("null"), "core", [line_of(each) for each in outcomes])
+    assert from_json(to_json(report)) == report
+    assert report.conforms == "conforms: null (longshore-core 0.1.0), kit 1.0, core: info"
+    assert "| info | 8 of 8 |" in matrix([report])
+    broken = replace(report, lines=(replace(report.lines[0], verdict="failed"),))
+    assert broken.conforms == "does not conform: null (longshore-core 0.1.0) fails I1"
+    assert "**1 failed**" in matrix([broken])
+
+
+def test_two_drivers_that_answer_alike_are_told_so_and_others_where_they_part() -> None:
+    law = next(law for law in DRIVER_LAWS if law.id == "L4.3")
+    reference, null = find_subject("reference"), find_subject("null")
+    same = anyio.run(run_against, reference, null, law, Settings())
+    assert same.verdict == Passed()
+    assert difference(["a", "b"], ["a", "c"]) == "step 2: b, against c"
+    assert difference(["a"], ["a", "c"]) == "step 2: (nothing more), against c"
+
+    async def once_or_twice(bench: Bench) -> None:
+        for _ in range(1 if bench.has_programs else 2):
+            await bench.driver.survey()
+
+    parting = Law(id="X1", group="x", check=once_or_twice, traced=True)
+    other = anyio.run(run_against, reference, null, parting, Settings())
+    assert other.verdict == Failed(
+        message="reference and null part at step 2: (nothing more), against survey -> []"
+    )
+
+
+def test_golden_handles_are_handles() -> None:
+    files = sorted(Path(next(iter(golden_handles.__path__))).glob("*/*.json"))
+    assert {file.parent.name for file in files} >= {"fork_exec", "null", "reference"}
+    for file in files:
+        kept = json.loads(file.read_text())
+        assert kept["driver"] == file.parent.name
+        assert kept["release"] == file.stem
+
+
+def pytest_run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs"]
+    return subprocess.run(
+        [*command, "longshore_core.conformance", *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_one_run_of_pytest_examines_a_driver_and_reports(tmp_path: Path) -> None:
+    done = pytest_run(
+        *("--driver=null", "--laws=L1,L1.4,R5", "-rs", "-q"),
+        *("--report=out.json", "--matrix=out.md", "--junitxml=out.xml"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "not declared: does not declare programs" in done.stdout
+    assert "conforms: null" in done.stdout
+    report = from_json((tmp_path / "out.json").read_text())
+    verdicts = {line.id: line.verdict for line in report.lines}
+    assert verdicts == {"L1": "not declared", "L1.4": "passed", "R5": "passed"}
+    assert "| life | 1 of 1 |" in (tmp_path / "out.md").read_text()
+    assert "longshore.law" in (tmp_path / "out.xml").read_text()
+
+
+def test_a_driver_in_a_single_file_is_examined_by_module_and_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from longshore_core._builtin.null_driver import NullDriver\n"
+        "from longshore_core import Exit, Facts\n"
+        "class Mine(NullDriver):\n"
+        "    facts = Facts(programs=False, sockets=False, images=False, mounts=False)\n"
+        "    async def wait(self, handle): return Exit(code=1)\n"
+    )
+    (tmp_path / "conftest.py").write_text("import sys; sys.path.insert(0, '.')\n")
+    good = pytest_run("--driver=mine:Mine", "--laws=L4,F3", "-q", cwd=tmp_path)
+    assert good.returncode == 0, good.stdout
+    bad = pytest_run("--driver=mine:Mine", "--laws=L1.2", "-q", cwd=tmp_path)
+    assert bad.returncode == 1
+    assert "expected Exit(code=None, signal=<Signals.SIGTERM: 15>" in bad.stdout
+    again = "pytest --pyargs longshore_core.conformance --driver=mine:Mine --laws=L1.2"
+    assert f"again: {again} --profile=core --law-seed=0" in bad.stdout
+    assert "does not conform: mine:Mine" in bad.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--driver=nul"], "did you mean 'null'?"),
+        (["--driver=null", "--laws=L1,Z9"], "no law or group is called Z9"),
+        (["--driver=null", "--network=open"], "name one plugin to examine"),
+        (["--driver=null", "--engine-stop=true"], "belong together"),
+    ],
+)
+def test_a_command_line_that_cannot_be_meant_is_explained(
+    words: list[str], complaint: str, tmp_path: Path
+) -> None:
+    done = pytest_run(*words, cwd=tmp_path)
+    assert done.returncode == 4
+    assert complaint in done.stderr + done.stdout
+
+
+def test_the_table_of_drivers_is_what_the_reports_say() -> None:
+    command = [sys.executable, str(ROOT / "docs" / "drivers.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_no_law_is_a_stub() -> None:
+    """A law that can only pass is none: each calls for something that can fail."""
+    folder = ROOT / "core" / "src" / "longshore_core" / "testing" / "laws"
+    for module in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.AsyncFunctionDef) and node.decorator_list:
+                calls = [each for each in ast.walk(node) if isinstance(each, ast.Call)]
+                assert len(calls) >= 1, f"{module.name}: {node.name}"

@@ -1,0 +1,70 @@
+"""Tests for the laws: each mutant is caught by the law that it names, and by no accident."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio
+import pytest
+from longshore_core.testing import (
+    DRIVER_LAWS,
+    Failed,
+    Law,
+    Outcome,
+    Passed,
+    Settings,
+    find_subject,
+    run_laws,
+)
+from longshore_core.testing.bench import Bench
+
+from tests.conformance.mutants import MUTANTS
+
+LAWS = {law.id: law for law in DRIVER_LAWS}
+PATIENCE = 8.0
+"""Some mutants never answer; there is no use in waiting for as long as a law would."""
+
+
+@dataclass(frozen=True)
+class FileEngine:
+    """The reference driver's engine: away while there is a file."""
+
+    file: Path
+
+    async def stop(self) -> None:
+        self.file.touch()
+
+    async def start(self) -> None:
+        self.file.unlink()
+
+
+def judged(plug, law: Law[Bench], tmp_path: Path) -> Outcome:
+    away = tmp_path / "away"
+    options = {"engine_away_file": str(away)} if law.id in {"F2", "R2.3"} else {}
+    settings = Settings(engine=FileEngine(away))
+    subject = find_subject(plug)
+    patient = replace(law, seconds=min(law.seconds, PATIENCE))
+    subject = replace(subject, options=options)
+    (outcome,) = anyio.run(lambda: run_laws(subject, [patient], settings=settings))
+    return outcome
+
+
+@pytest.mark.parametrize("name", sorted(MUTANTS))
+def test_a_mutant_is_caught_by_the_law_that_it_names(name: str, tmp_path: Path) -> None:
+    mutant = MUTANTS[name]
+    outcome = judged(mutant.plug, LAWS[mutant.law], tmp_path)
+    assert isinstance(outcome.verdict, Failed), f"{name} has survived {mutant.law}: {outcome}"
+    assert outcome.verdict.reason
+
+
+def test_there_are_mutants_enough_and_of_every_group_that_a_driver_can_break() -> None:
+    assert len(MUTANTS) >= 40
+    groups = {LAWS[mutant.law].group for mutant in MUTANTS.values()}
+    assert groups >= {"info", "finger", "life", "recover", "exec", "limits", "iso", "ttl", "net"}
+
+
+@pytest.mark.parametrize("id_", ["F2", "R2.3"])
+def test_an_engine_that_goes_and_comes_is_survived_by_the_reference(id_: str, tmp_path) -> None:
+    outcome = judged("reference", LAWS[id_], tmp_path)
+    assert isinstance(outcome.verdict, Passed), outcome.verdict
