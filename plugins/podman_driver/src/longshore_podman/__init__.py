@@ -11,20 +11,19 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Final
 
 import anyio
-from longshore_core import ConfigError, Facts, Host, Limit, NetworkMode, Plug, hookimpl
+from longshore_core import Facts, Host, Limit, NetworkMode, Plug, hookimpl
 from longshore_core.abc import Runtime
 from longshore_core.address import UnixAddress
 
-from longshore_podman.config import OWN
+from longshore_podman.answers import Info
 from longshore_podman.config import Config as Config
 from longshore_podman.control import PodmanMeter, PodmanPauser
 from longshore_podman.driver import Parts
 from longshore_podman.driver import PodmanDriver as PodmanDriver
 from longshore_podman.endings import Witness
-from longshore_podman.engine import Engine, Info, open_engine
+from longshore_podman.engine import Engine, open_engine
 from longshore_podman.events import Events
 from longshore_podman.exec import PodmanExecutor
 from longshore_podman.health import Health
@@ -37,8 +36,6 @@ from longshore_podman.places import Places
 
 __version__ = "0.1.0"
 
-_READY_NETWORKS: Final = 8
-
 
 @hookimpl
 def longshore_driver() -> Plug[Config, Runtime]:
@@ -49,7 +46,7 @@ def longshore_driver() -> Plug[Config, Runtime]:
 @asynccontextmanager
 async def open_podman(config: Config, host: Host) -> AsyncGenerator[Runtime]:
     """Open the driver on what earlier ones have left. Its containers outlive it."""
-    async with open_engine(config.address) as engine, anyio.create_task_group() as tasks:
+    async with open_engine(config.engine) as engine, anyio.create_task_group() as tasks:
         info = await engine.info()
         async with _open_own_network(config, host, engine, info) as networks:
             parts = Parts(
@@ -64,21 +61,23 @@ async def open_podman(config: Config, host: Host) -> AsyncGenerator[Runtime]:
                 rootless=info.rootless,
             )
             driver = PodmanDriver(config, host.owner, parts)
+            health = Health(engine, parts.events, info)
             try:
                 await driver.adopt()
                 tasks.start_soon(parts.events.run)
                 tasks.start_soon(parts.witness.run)
+                tasks.start_soon(health.run)
                 tasks.start_soon(parts.images.prepull, host.logger)
                 if networks is not None:
                     tasks.start_soon(networks.keep_ready)
                 host.logger.info("podman_opened", extra={"version": info.version})
-                yield _runtime(driver, parts, info)
+                yield _runtime(driver, parts, health, info)
             finally:
                 tasks.cancel_scope.cancel()
                 parts.witness.close()
 
 
-def _runtime(driver: PodmanDriver, parts: Parts, info: Info) -> Runtime:
+def _runtime(driver: PodmanDriver, parts: Parts, health: Health, info: Info) -> Runtime:
     is_local = isinstance(parts.engine.address, UnixAddress)
     facts = Facts(
         limits=parts.limits,
@@ -94,7 +93,7 @@ def _runtime(driver: PodmanDriver, parts: Parts, info: Info) -> Runtime:
         driver=driver,
         facts=facts,
         images=parts.images,
-        health=Health(engine, parts.events, info),
+        health=health,
         pause=PodmanPauser(engine, lookup) if facts.pause_with_memory else None,
         usage=PodmanMeter(engine, lookup) if parts.limits else None,
         logs=PodmanLogs(engine, lookup),
@@ -105,22 +104,14 @@ def _runtime(driver: PodmanDriver, parts: Parts, info: Info) -> Runtime:
 def _open_own_network(
     config: Config, host: Host, engine: Engine, info: Info
 ) -> AbstractAsyncContextManager[Networks | None]:
-    """The driver's own network where it is wanted, and where root can make it. Raises ConfigError
-    for one that is wanted and cannot be."""
+    """The worker's own network, where no other is named and where root can make it."""
     able = isinstance(engine.address, UnixAddress) and not info.rootless and os.geteuid() == 0
-    if config.network not in {None, OWN} or (config.network is None and not able):
-        if config.ready_networks:
-            message = "namespaces are kept ready on the driver's own network only"
-            raise ConfigError("driver.ready_networks", f"{message}; set driver.network to {OWN}")
+    if config.network is not None or not able:
         return nullcontext()
-    if not able:
-        message = f"{OWN} needs root, here and in Podman; name a network of Podman's instead"
-        raise ConfigError("driver.network", message)
     # Told apart by place as well: two workers may have been given one name.
     mark = hashlib.sha256(f"{host.owner}\0{host.state_dir.resolve()}".encode()).hexdigest()[:8]
     plan = Plan(bridge=config.bridge, subnet=IPv4Network(config.subnet), mark=mark)
-    ready = _READY_NETWORKS if config.ready_networks is None else config.ready_networks
-    return open_networks(plan, ready, host.logger)
+    return open_networks(plan, config.ready_networks, host.logger)
 
 
 def _limits(info: Info) -> frozenset[Limit]:

@@ -28,12 +28,14 @@ from longshore_core import (
 )
 from longshore_core.abc import Driver
 
+from longshore_podman.answers import Container
 from longshore_podman.config import Config
 from longshore_podman.endings import Witness, exit_of
-from longshore_podman.engine import Container, Engine, Refusal
+from longshore_podman.engine import Engine, Refusal
 from longshore_podman.events import Events
 from longshore_podman.images import Images
 from longshore_podman.lookup import Lookup
+from longshore_podman.monitors import wait_for_monitors
 from longshore_podman.namespaces import Namespace
 from longshore_podman.networks import Networks
 from longshore_podman.places import Places
@@ -119,7 +121,6 @@ class PodmanDriver(Driver):
                 raise BackendError(f"container {handle.id} has ended and starts only once")
             if container.phase is Phase.CREATED:
                 container = await self._launch(handle.id, container)
-        self._parts.witness.watch(container.id, container.pid)
         return self._attachment(container)
 
     async def wait(self, handle: Handle) -> Exit:
@@ -228,17 +229,27 @@ class PodmanDriver(Driver):
             await self._parts.networks.release(network.number)
 
     async def _launch(self, id_: ContainerId, container: Container) -> Container:
-        """Shielded: the engine starts it, whoever still waits for that."""
         await anyio.to_thread.run_sync(self._parts.places.make, id_)
+        held = container
+        # The engine starts it, whoever still waits for that.
         with anyio.CancelScope(shield=True):
             try:
-                await self._engine.start(container.id, self._config.startup_timeout_seconds)
+                held = await self._run(id_, container)
             except Refusal as exc:
+                await wait_for_monitors(container.id)
                 raise BackendError(f"container {id_} does not start: {exc}") from exc
-            started = await self._engine.container(container.id)
-        if started is None:
+        return held
+
+    async def _run(self, id_: ContainerId, container: Container) -> Container:
+        """In two steps, so that PID 1 is watched before its first instruction."""
+        seconds = self._config.startup_timeout_seconds
+        await self._engine.init(container.id, seconds)
+        held = await self._engine.container(container.id)
+        if held is None:
             raise BackendError(f"container {id_} was removed while it started")
-        return started
+        self._parts.witness.watch(held.id, held.pid)
+        await self._engine.start(container.id, seconds)
+        return held
 
     # Ending.
 

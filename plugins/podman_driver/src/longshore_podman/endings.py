@@ -22,7 +22,8 @@ from typing import Final
 import anyio
 from longshore_core import Exit
 
-from longshore_podman.engine import Container
+from longshore_podman.answers import Container
+from longshore_podman.monitors import is_monitored
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _PIDFD_GET_INFO: Final = 0xC040FF0B
@@ -65,7 +66,7 @@ class Witness:
             pidfd = os.pidfd_open(pid)
         except OSError:
             return  # it has ended already, or is on another host
-        if not _is_of_container(pid, id_):
+        if not is_monitored(pid, id_):
             os.close(pidfd)
             return
         self._watched[id_] = _Watched(pidfd, _kill_counter(pid))
@@ -118,14 +119,6 @@ def _exit_of_code(code: int | None) -> Exit:
         with contextlib.suppress(ValueError):
             return Exit(signal=Signals(code - _SIGNALED))
     return Exit(code=code)
-
-
-def _is_of_container(pid: int, id_: str) -> bool:
-    """Whether a process is a container's PID 1: its parent is then the container's monitor."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-        return id_.encode() in Path(f"/proc/{int(fields[1])}/cmdline").read_bytes().split(b"\0")
-    return False
 
 
 def _kill_counter(pid: int) -> Path | None:

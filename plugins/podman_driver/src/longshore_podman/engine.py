@@ -8,40 +8,39 @@ asked, that is `EngineUnavailable`, and nothing follows about any container.
 from __future__ import annotations
 
 import json
-import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
 import httpcore
 import httpx
-from longshore_core import BackendError, EngineUnavailable, Phase
+from longshore_core import BackendError, EngineUnavailable
 from longshore_core.address import TcpAddress, UnixAddress
+
+from longshore_podman.answers import (
+    Container,
+    ExecState,
+    Image,
+    Info,
+    depicted,
+    informed,
+    inspected,
+    listed,
+)
 
 Address: TypeAlias = UnixAddress | TcpAddress
 Params: TypeAlias = Mapping[str, str]
 Body: TypeAlias = Mapping[str, object]
 
-SYSTEM_SOCKET: Final = "/run/podman/podman.sock"
 _API: Final = "/v4.0.0/libpod"
 _CALL_SECONDS: Final = 30.0
 _CONNECT_SECONDS: Final = 2.0
 _PING_SECONDS: Final = 1.0
-_IDLE_CONNECTIONS: Final = 4
+_IDLE_CONNECTIONS: Final = 1
 _PIECE: Final = 1 << 16
 _BROKEN: Final = (httpcore.NetworkError, httpcore.TimeoutException)
-
-_NEVER: Final = "0001-01-01"
-"""How Podman writes a time that has not been."""
-_PHASES: Final[Mapping[str, Phase]] = MappingProxyType(
-    dict.fromkeys(("created", "configured", "initialized"), Phase.CREATED)
-    | dict.fromkeys(("running", "paused", "stopping"), Phase.RUNNING)
-    | dict.fromkeys(("exited", "stopped", "removing"), Phase.EXITED)
-)
 
 
 class Refusal(BackendError):
@@ -59,53 +58,6 @@ class Refusal(BackendError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return (Refusal, (self.status, self.cause, str(self)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Container:
-    """A container as the engine has it."""
-
-    id: str
-    """The engine's own, which is never used again."""
-    name: str
-    labels: Mapping[str, str]
-    phase: Phase
-    is_paused: bool = False
-    pid: int = 0
-    """Of PID 1, as the engine's host sees it; 0 while it does not run."""
-    exit_code: int | None = None
-    """`None` when the engine did not see it end. Above 128 it may stand for a signal."""
-    oom: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    id: str
-    platform: str
-    user: str = ""
-    env: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Info:
-    """What an engine is. Takes it long to say, so it is asked once."""
-
-    version: str
-    platform: str
-    rootless: bool
-    cgroup_version: str
-    controllers: tuple[str, ...]
-    storage_driver: str
-    storage_path: str
-    backing: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecState:
-    is_running: bool
-    pid: int
-    """As the engine's host sees it."""
-    code: int
 
 
 class Hijacked:
@@ -149,18 +101,7 @@ class Engine:
         return str(said.headers.get("Libpod-API-Version", ""))
 
     async def info(self) -> Info:
-        said = (await self._call("GET", "/info")).json()
-        host, store = said["host"], said["store"]
-        return Info(
-            version=said["version"]["Version"],
-            platform=f"{host['os']}/{host['arch']}",
-            rootless=host["security"]["rootless"],
-            cgroup_version=host.get("cgroupVersion", ""),
-            controllers=tuple(host.get("cgroupControllers") or ()),
-            storage_driver=store["graphDriverName"],
-            storage_path=store["graphRoot"],
-            backing=(store.get("graphStatus") or {}).get("Backing Filesystem", ""),
-        )
+        return informed((await self._call("GET", "/info")).json())
 
     # Containers.
 
@@ -168,7 +109,7 @@ class Engine:
         """All that bear the labels, `name=value`, in whichever state."""
         params = {"all": "true", "filters": json.dumps({"label": list(labels)})}
         said = await self._call("GET", "/containers/json", params=params)
-        return [_listed(each) for each in said.json() or ()]
+        return [listed(each) for each in said.json() or ()]
 
     async def container(self, name: str) -> Container | None:
         try:
@@ -177,10 +118,14 @@ class Engine:
             if exc.is_absence:
                 return None
             raise
-        return _inspected(said.json())
+        return inspected(said.json())
 
     async def create(self, body: Body, seconds: float) -> None:
         await self._call("POST", "/containers/create", body=body, seconds=seconds)
+
+    async def init(self, id_: str, seconds: float) -> None:
+        """Let PID 1 exist, held before its first instruction. Again: nothing."""
+        await self._call("POST", f"/containers/{id_}/init", seconds=seconds)
 
     async def start(self, id_: str, seconds: float) -> None:
         await self._call("POST", f"/containers/{id_}/start", seconds=seconds)
@@ -224,14 +169,7 @@ class Engine:
             if exc.is_absence:
                 return None
             raise
-        config = said.get("Config") or {}
-        pairs = (pair.partition("=") for pair in config.get("Env") or ())
-        return Image(
-            id=said["Id"],
-            platform=f"{said['Os']}/{said['Architecture']}",
-            user=config.get("User", ""),
-            env={name: value for name, _, value in pairs},
-        )
+        return depicted(said)
 
     async def images(self) -> tuple[str, ...]:
         """The references of all images, sorted."""
@@ -345,20 +283,13 @@ class Engine:
 
 
 @asynccontextmanager
-async def open_engine(address: Address | None) -> AsyncGenerator[Engine]:
-    """A client for the service at an address, or where it usually is. Connects when it is used."""
-    address = address or UnixAddress(_usual_socket())
+async def open_engine(address: Address) -> AsyncGenerator[Engine]:
+    """A client for the service at an address. Connects when it is used."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=_IDLE_CONNECTIONS)
     uds = address.path if isinstance(address, UnixAddress) else None
     # Not a client: what that adds is for the world outside, and it logs each request.
     async with httpx.AsyncHTTPTransport(uds=uds, limits=limits) as transport:
         yield Engine(transport, address)
-
-
-def _usual_socket() -> str:
-    if os.geteuid() == 0:
-        return SYSTEM_SOCKET
-    return f"{os.environ.get('XDG_RUNTIME_DIR', f'/run/user/{os.geteuid()}')}/podman/podman.sock"
 
 
 def _refusal(answer: httpx.Response) -> Refusal:
@@ -368,44 +299,6 @@ def _refusal(answer: httpx.Response) -> Refusal:
     except ValueError:
         cause, message = "", answer.text[:500]
     return Refusal(answer.status_code, cause, message or f"HTTP {answer.status_code}")
-
-
-def _listed(said: dict[str, Any]) -> Container:
-    state = str(said["State"]).lower()
-    phase = _phase(said["Id"], state)
-    seen = said["ExitedAt"] > 0 and said["ExitCode"] >= 0
-    return Container(
-        id=said["Id"],
-        name=said["Names"][0],
-        labels=said["Labels"] or {},
-        phase=phase,
-        is_paused=state == "paused",
-        pid=said["Pid"] if phase is Phase.RUNNING else 0,
-        exit_code=said["ExitCode"] if seen else None,
-    )
-
-
-def _inspected(said: dict[str, Any]) -> Container:
-    state = said["State"]
-    phase = _phase(said["Id"], str(state["Status"]).lower())
-    seen = not state["FinishedAt"].startswith(_NEVER) and state["ExitCode"] >= 0
-    return Container(
-        id=said["Id"],
-        name=said["Name"],
-        labels=said["Config"]["Labels"] or {},
-        phase=phase,
-        is_paused=state["Paused"],
-        pid=state["Pid"] if phase is Phase.RUNNING else 0,
-        exit_code=state["ExitCode"] if seen else None,
-        oom=state["OOMKilled"],
-    )
-
-
-def _phase(id_: str, state: str) -> Phase:
-    try:
-        return _PHASES[state]
-    except KeyError:
-        raise EngineUnavailable(f"Podman says that container {id_[:12]} is {state!r}") from None
 
 
 def _quoted(reference: str) -> str:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from signal import SIGKILL, pidfd_send_signal
 from typing import Final
 
 import anyio
+import anyio.to_thread
 from longshore_core import BackendError, Chunk, Handle
 from longshore_core.abc import Executor, Running
 
 from longshore_podman.engine import Engine, Hijacked, Refusal
 from longshore_podman.frames import Frames
 from longshore_podman.lookup import Lookup
+from longshore_podman.monitors import end_monitors, kill_monitored
 
 _END_SECONDS: Final = 10.0
 _FIRST_PAUSE: Final = 0.002
@@ -92,18 +91,6 @@ class _Process(Running):
         with suppress(BackendError):
             state = await self._engine.exec_state(self._id)
             if state.is_running and state.pid:
-                _kill(state.pid, self._id)
+                kill_monitored(state.pid, self._id)
                 await self.wait()
-
-
-def _kill(pid: int, exec_id: str) -> None:
-    """Kill a process whose parent is the monitor of this very exec."""
-    with suppress(OSError, ValueError, IndexError):
-        pidfd = os.pidfd_open(pid)
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2]
-            parent = int(fields.split()[1])
-            if exec_id.encode() in Path(f"/proc/{parent}/cmdline").read_bytes():
-                pidfd_send_signal(pidfd, SIGKILL)
-        finally:
-            os.close(pidfd)
+        await anyio.to_thread.run_sync(end_monitors, self._id)

@@ -12,7 +12,8 @@ import anyio
 from longshore_core import BackendError, Fingerprint, Limits
 from longshore_core.abc import HealthStream
 
-from longshore_podman.engine import Engine, Info
+from longshore_podman.answers import Info
+from longshore_podman.engine import Engine
 from longshore_podman.events import Events
 
 _FIRST_SECONDS: Final = 0.9
@@ -22,45 +23,59 @@ _PERIOD_SECONDS: Final = 30.0
 
 
 class Health(HealthStream):
+    """Looks at the engine as long as `run` does, for all who follow it."""
+
     def __init__(self, engine: Engine, events: Events, info: Info) -> None:
         self._engine = engine
         self._events = events
         self._version = info.version
         self._storage_path = info.storage_path
+        self._latest: Fingerprint | None = None
+        self._news = anyio.Event()
+
+    async def run(self) -> None:
+        """Look whenever there is an event, and now and then. Never ends by itself."""
+        seconds = _FIRST_SECONDS
+        while True:
+            # Taken before looking: what changes from now on is seen the next time.
+            changed = self._events.changed
+            seen = await self._look(seconds)
+            if seen != self._latest:
+                self._latest = seen
+                self._news.set()
+                self._news = anyio.Event()
+            with anyio.move_on_after(_PERIOD_SECONDS):
+                await changed.wait()
+            seconds = _LOOK_SECONDS
 
     @asynccontextmanager
     async def fingerprints(self) -> AsyncGenerator[AsyncIterator[Fingerprint]]:
         yield self._follow()
 
     async def _follow(self) -> AsyncGenerator[Fingerprint]:
-        changed = self._events.changed
-        last = await self._look(_FIRST_SECONDS)
-        yield last
+        told: Fingerprint | None = None
         while True:
-            with anyio.move_on_after(_PERIOD_SECONDS):
-                await changed.wait()
-            # Taken before looking: what changes from now on is seen the next time.
-            changed = self._events.changed
-            seen = await self._look(_LOOK_SECONDS)
-            if seen != last:
-                last = seen
-                yield seen
+            news, latest = self._news, self._latest
+            if latest is not None and latest != told:
+                told = latest
+                yield latest
+            else:
+                await news.wait()
 
     async def _look(self, seconds: float) -> Fingerprint:
         try:
             with anyio.fail_after(seconds):
-                self._version = await self._engine.ping()
+                self._version = await self._engine.ping() or self._version
                 images = await self._engine.images()
         except TimeoutError:
-            reason = f"Podman at {self._engine.address} does not answer in time"
-            return Fingerprint(healthy=False, reason=reason, engine=self._name)
+            return self._unhealthy(f"Podman at {self._engine.address} does not answer in time")
         except BackendError as exc:
-            return Fingerprint(healthy=False, reason=str(exc), engine=self._name)
-        return Fingerprint(healthy=True, engine=self._name, images=images, free=self._free())
+            return self._unhealthy(str(exc))
+        name = f"Podman {self._version}"
+        return Fingerprint(healthy=True, engine=name, images=images, free=self._free())
 
-    @property
-    def _name(self) -> str:
-        return f"Podman {self._version}" if self._version else ""
+    def _unhealthy(self, reason: str) -> Fingerprint:
+        return Fingerprint(healthy=False, reason=reason, engine=f"Podman {self._version}")
 
     def _free(self) -> Limits:
         """Of this host, when the engine's files are on it."""

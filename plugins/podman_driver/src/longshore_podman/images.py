@@ -12,9 +12,10 @@ from anyio.abc import TaskGroup
 from longshore_core import BackendError, ImageError, PullProgress
 from longshore_core.abc import ImageStore
 
+from longshore_podman.answers import Image
 from longshore_podman.config import Config
 from longshore_podman.credentials import find_credentials, header, registry_of
-from longshore_podman.engine import Engine, Image, Refusal
+from longshore_podman.engine import Engine, Refusal
 
 Listener = Callable[[PullProgress], None]
 

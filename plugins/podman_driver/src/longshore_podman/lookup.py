@@ -6,7 +6,8 @@ from typing import Final
 
 from longshore_core import BackendError, ContainerId, Handle, Phase
 
-from longshore_podman.engine import Container, Engine
+from longshore_podman.answers import Container
+from longshore_podman.engine import Engine
 from longshore_podman.specification import OWNER, name_of
 
 SCHEMA: Final = 1

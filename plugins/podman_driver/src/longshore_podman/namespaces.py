@@ -1,4 +1,4 @@
-"""Network namespaces of the driver's own: what they are called, and what it takes to make one.
+"""Network namespaces of the worker's own: what they are called, and what it takes to make one.
 
 A namespace is known by its number: its name, its address and the host's side of it follow. Each is
 joined to the bridge by a pair of interfaces, one of them `eth0` inside, and closed to neighbours

@@ -1,4 +1,4 @@
-"""The driver's own network: a bridge, and namespaces that containers join.
+"""The worker's own network: a bridge, and namespaces that containers join.
 
 Making a namespace takes a few milliseconds here, and a third of the start of a container when the
 engine does it. Some are kept ready, closed and with their address; each serves one container, and
@@ -66,7 +66,7 @@ class Networks:
             if not shutil.which(program, path=_PATH):
                 raise BackendError(
                     f"the network {self._plan.bridge} needs the program {program}: install it, or "
-                    "set driver.network to a network of Podman's"
+                    "name a network of Podman's in driver.network"
                 )
         if not (_INTERFACES / self._plan.bridge).exists():
             await _run(["ip", "-force", "-batch", "-"], bridging(self._plan), check=False)

@@ -20,8 +20,8 @@ from longshore_core import (
     UnsupportedCapability,
 )
 
-from longshore_podman.config import Config
-from longshore_podman.engine import Image
+from longshore_podman.answers import Image
+from longshore_podman.config import CAPABILITIES, Config, default_ulimits
 from longshore_podman.namespaces import Namespace
 
 PREFIX: Final = "indexify-"
@@ -113,7 +113,8 @@ def describe(spec: ContainerSpec, config: Config, around: Surroundings) -> dict[
         "mounts": _mounts(spec, config, around),
         "resource_limits": _resources(spec, config, around.limits),
         "log_configuration": _log(config),
-        "shm_size": int(config.shm_size),
+        "r_limits": _ulimits(config),
+        "shm_size": config.shm_size,
         "stop_timeout": _STOP_SECONDS,
         "systemd": "false",
         **_privileges(config, around.image),
@@ -156,7 +157,10 @@ def _mounts(spec: ContainerSpec, config: Config, around: Surroundings) -> list[o
         )
     for bind in config.binds:
         source, target, *mode = bind.split(":")
-        mounts.append(_bind(source, target, *(mode or ("ro",)), "nosuid", "nodev"))
+        mounts.append(_bind(source, target, *(mode or ("rw",)), "nosuid", "nodev"))
+    for place, text in config.tmpfs.items():
+        options = [*filter(None, text.split(",")), "nosuid", "nodev"]
+        mounts.append({"type": "tmpfs", "destination": place, "options": options})
     return mounts
 
 
@@ -178,14 +182,23 @@ def _resources(spec: ContainerSpec, config: Config, limits: frozenset[Limit]) ->
     return resources
 
 
+def _ulimits(config: Config) -> list[object]:
+    # Podman raises files and processes as far as it can, where it is not told of them.
+    told = {**default_ulimits(), **config.ulimits}
+    return [{"type": name, "soft": value, "hard": value} for name, value in told.items()]
+
+
 def _log(config: Config) -> dict[str, object]:
-    size = {"size": int(config.log.max_size)} if config.log.type == "k8s-file" else {}
-    return {"driver": config.log.type, **size}
+    options = {name: value for name, value in config.log_options.items() if name != "max-size"}
+    is_file = config.log_driver == "k8s-file" and config.log_size
+    size = {"size": config.log_size} if is_file else {}
+    return {"driver": config.log_driver, "options": options, **size}
 
 
 def _privileges(config: Config, image: Image) -> dict[str, object]:
     # What is added for another user than root, Podman makes ambient: its programs would have it.
-    added = config.cap_add if _is_root(image.user) else config.extra_capabilities
+    extra = tuple(name for name in config.cap_add if name not in CAPABILITIES)
+    added = config.cap_add if _is_root(image.user) else extra
     return {
         "cap_drop": [_capability(name) for name in config.cap_drop],
         "cap_add": [_capability(name) for name in added],
@@ -202,7 +215,7 @@ def _network(config: Config, network: Namespace | None) -> dict[str, object]:
     dns: dict[str, object] = {"dns_server": list(config.dns)} if config.dns else {}
     if network is not None:
         return {"netns": {"nsmode": "path", "value": network.path}, **dns}
-    if config.network in {None, "none", "host", "slirp4netns", "pasta"}:
+    if config.network in {None, "none", "slirp4netns", "pasta"}:
         return {"netns": {"nsmode": config.network or "default"}, **dns}
     return {"netns": {"nsmode": "bridge"}, "Networks": {config.network: {}}, **dns}
 
@@ -227,14 +240,9 @@ def _options(spec: ContainerSpec, config: Config) -> dict[str, object]:
         options["work_dir"] = spec.cwd
     if config.runtime:
         options["oci_runtime"] = config.runtime
-    if config.seccomp_profile:
-        options["seccomp_profile_path"] = config.seccomp_profile
     if config.gpus:
-        options["devices"] = [{"path": device} for device in config.gpus]
-    if config.ulimits:
-        options["r_limits"] = [
-            {"type": name, "soft": value, "hard": value} for name, value in config.ulimits.items()
-        ]
+        names = ("all",) if config.gpus == "all" else config.gpus
+        options["devices"] = [{"path": f"nvidia.com/gpu={name}"} for name in names]
     if spec.limits.disk_bytes is not None:
         options["storage_opts"] = {"size": str(spec.limits.disk_bytes)}
     return options
