@@ -3,10 +3,10 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 BIN := .venv/bin
-DISTS := core proto sdk plugins/forkexec_driver plugins/sandbox_daemon plugins/control_plane plugins/podman_driver
+DISTS := core proto sdk plugins/forkexec_driver plugins/docker_driver plugins/podman_driver plugins/sandbox_daemon plugins/control_plane
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: help install dev demo run test lint fmt types laws floors proto docs bench lock ci clean
+.PHONY: help install dev clients demo run test lint fmt types laws floors proto docs engines bench lock ci clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,13 @@ help:  ## what there is
 install: .venv/runtime.done  ## the local system, into .venv
 
 dev: .venv/dev.done  ## and what developing it needs
+
+.venv-%/done: constraints/%.txt
+	@python3 -m venv --without-pip --clear .venv-$*
+	@.venv/bin/uv pip install --quiet --require-hashes --python .venv-$*/bin/python -r $<
+	@touch $@
+
+clients: .venv/dev.done .venv-tensorlake-0.4.0/done .venv-tensorlake-0.5.162/done  ## clients of the field, each in its own environment
 
 demo: .venv/runtime.done  ## run real code in a sandbox, start to end
 	@$(PY) examples/demo.py
@@ -39,7 +46,7 @@ fmt: .venv/dev.done  ## put the style right
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 types: .venv/dev.done  ## mypy and pyright, both strict
-	@$(BIN)/mypy core/src sdk/src plugins/forkexec_driver/src plugins/podman_driver/src plugins/sandbox_daemon/src plugins/control_plane/src && $(BIN)/pyright
+	@$(BIN)/mypy core/src sdk/src plugins/forkexec_driver/src plugins/docker_driver/src plugins/podman_driver/src plugins/sandbox_daemon/src plugins/control_plane/src && $(BIN)/pyright
 
 laws: .venv/dev.done  ## examine our drivers with the conformance kit, and write the docs' table again
 	@$(PY) docs/drivers.py $(ARGS)
@@ -63,4 +70,4 @@ ci:  ## all of the above that must hold, as on a new machine
 	@.ci/run
 
 clean:  ## away with .venv and every cache
-	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

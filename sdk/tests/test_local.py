@@ -14,6 +14,15 @@ from longshore._refusal import Refusal
 HERE = Path("/srv/longshore")
 
 
+def test_further_ports_go_with_the_proxy_on_its_usual_port_unless_the_config_names_some():
+    usual = plan({}, {}, Ports(extra=(9443,)), HERE).worker["http_proxy"]
+    moved = plan({}, {}, Ports(extra=(9443,), proxy=5), HERE).worker["http_proxy"]
+    chosen = plan({"http_proxy": {"extra_ports": [7]}}, {}, Ports(extra=(9443,)), HERE).worker
+    assert usual["extra_ports"] == [9443]
+    assert "extra_ports" not in moved
+    assert chosen["http_proxy"]["extra_ports"] == [7]
+
+
 def test_without_a_config_everything_is_on_loopback_and_under_the_data_directory() -> None:
     system = plan({}, {}, Ports(), HERE)
     assert system.server == {

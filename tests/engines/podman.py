@@ -145,7 +145,9 @@ class PrivatePodman:
         }
 
     def _spawn(self) -> int:
-        argv = [*self._command(), "system", "service", "--time", "0", self.podman.address]
+        # In its own directory: monitors leave a file where it is when memory runs out.
+        chdir = ("env", f"--chdir={self.directory}")
+        argv = [*chdir, *self._command(), "system", "service", "--time", "0", self.podman.address]
         append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         files = [
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

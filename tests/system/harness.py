@@ -86,6 +86,7 @@ class System:
                 "port": self.proxy_port,
                 "listen_addr": "127.0.0.1",
                 "advertise_address": f"127.0.0.1:{self.proxy_port}",
+                **self.worker_settings.get("http_proxy", {}),
             },
             "monitoring": {"port": self.monitoring_port, "listen_addr": "127.0.0.1"},
             "resource_overrides": {
@@ -93,7 +94,7 @@ class System:
                 "memory_bytes": 1 << 40,
                 "disk_bytes": 1 << 44,
             },
-            **self.worker_settings,
+            **{key: value for key, value in self.worker_settings.items() if key != "http_proxy"},
         }
         server = {
             "listen_addr": f"127.0.0.1:{self.http_port}",

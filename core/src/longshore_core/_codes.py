@@ -62,6 +62,12 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
         "SANDBOX_FAILED": ErrorCode(
             500, False, "The sandbox ended before it ran; the message says why."
         ),
+        "SANDBOX_TERMINATED": ErrorCode(
+            409, False, "The sandbox has ended, or was deleted while the request waited for it."
+        ),
+        "NAME_TAKEN": ErrorCode(
+            409, False, "A live sandbox or process has that name. End it, or choose another."
+        ),
         "IDEMPOTENCY_MISMATCH": ErrorCode(
             409, False, "The idempotency key was used before with another body."
         ),
@@ -114,10 +120,34 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
         "STDIN_NOT_WRITABLE": ErrorCode(
             400, False, "The process was started without stdin, or it is closed."
         ),
+        "ORIGIN_NOT_ALLOWED": ErrorCode(
+            403, False, "Pages of other sites may not open tunnels into the sandbox."
+        ),
+        "TOO_MANY_SESSIONS": ErrorCode(
+            429, True, "As many PTY sessions run as may. End one, or wait until one has ended."
+        ),
+        "INVALID_TOKEN": ErrorCode(
+            403, False, "The PTY session's token is wrong, or there is no such session."
+        ),
+        "UPGRADE_REQUIRED": ErrorCode(
+            426, False, "The route is a WebSocket's: send a handshake of version 13."
+        ),
         "PATH_TRAVERSAL": ErrorCode(403, False, "A path may not contain `..`."),
         "PERMISSION_DENIED": ErrorCode(403, False, "The system refuses access to that path."),
         "IS_DIRECTORY": ErrorCode(400, False, "The path is a directory where a file was expected."),
         "NOT_A_DIRECTORY": ErrorCode(400, False, "The path is not a directory."),
+        "ALREADY_EXISTS": ErrorCode(
+            409, False, "Something is at that path already, and is not replaced."
+        ),
+        "CROSS_DEVICE": ErrorCode(
+            400, False, "A directory cannot be moved to another file system. Copy it."
+        ),
+        "OFFSET_MISMATCH": ErrorCode(
+            409, False, "The file is shorter than the offset. Go on from its size."
+        ),
+        "WATCH_LIMIT": ErrorCode(
+            429, True, "The system watches as many files as it may. Watch fewer directories."
+        ),
         "INVALID_RANGE": ErrorCode(416, False, "The range lies outside the file."),
         "STORAGE_FULL": ErrorCode(507, False, "No space is left for the file."),
     }

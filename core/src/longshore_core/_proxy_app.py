@@ -39,6 +39,7 @@ def proxy_settings(settings: WorkerSettings, layers: list[Layer]) -> ProxySettin
         state_dir=settings.state_dir,
         listen_addr=http.listen_addr,
         port=http.port,
+        extra_ports=http.extra_ports,
         timeouts=Timeouts(
             connect_seconds=upstream.connection_timeout_secs,
             read_seconds=upstream.read_timeout_secs,

@@ -81,6 +81,10 @@ class HttpProxy(Section):
     """The proxy that routes HTTP to sandboxes by header."""
 
     port: Port = 8095
+    extra_ports: tuple[Port, ...] = Field(
+        default=(),
+        description="listened on as well; 9443 is where Tensorlake's clients look on localhost",
+    )
     listen_addr: str = "0.0.0.0"
     advertise_address: str | None = Field(
         default=None, description="what clients are told; default `{hostname}:{port}`"

@@ -279,6 +279,26 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     )
 
 
+async def test_a_further_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings = ProxySettings(
+            state_dir=tmp_path, listen_addr="127.0.0.1", port=0, extra_ports=(port,)
+        )
+        with pytest.raises(ConfigError, match=rf"http_proxy\.extra_ports: {port} on 127\.0\.0\.1"):
+            await serve_proxy(settings)
+
+
+async def test_a_further_port_serves_as_the_first_one_does(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    async with running(tmp_path, extra_ports=(port,)) as dock:
+        for each in (dock.port, port):
+            async with await anyio.connect_tcp("127.0.0.1", each) as stream:
+                await stream.send(get(sandbox="nope"))
+                assert (await Peer(stream).answer()).status == 404
+
+
 async def test_an_address_that_is_not_ours_is_named(tmp_path: Path) -> None:
     settings = ProxySettings(state_dir=tmp_path, listen_addr="192.0.2.1", port=0)
     with pytest.raises(

@@ -139,7 +139,9 @@ class Served:
     async def create(self, path: str = "/sandboxes", **body: Any) -> dict[str, Any]:
         response = await self.http.post(path, json=body)
         assert response.status_code == 200, response.text
-        return response.json()
+        created = response.json()
+        # As every other answer has it.
+        return {**created, "id": created["sandbox_id"]}
 
     async def look(self, sandbox_id: str) -> dict[str, Any]:
         response = await self.http.get(f"/sandboxes/{sandbox_id}")

@@ -142,11 +142,11 @@ async def test_nothing_that_was_acknowledged_is_lost_when_it_is_killed(document,
         with suppress(httpx.TransportError):
             while True:
                 created = (await client.post("/sandboxes", json={})).json()
-                acknowledged.append(created["id"])
+                acknowledged.append(created["sandbox_id"])
                 if len(acknowledged) % 3 == 0:
-                    response = await client.delete(f"/sandboxes/{created['id']}")
+                    response = await client.delete(f"/sandboxes/{created['sandbox_id']}")
                     if response.status_code == 200:
-                        deleted.append(created["id"])
+                        deleted.append(created["sandbox_id"])
 
     async def work(stub, known):
         acked = None

@@ -174,7 +174,6 @@ async def test_a_sandbox_that_does_not_exist(server, path):
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("PATCH", "/sandboxes/x"),
         ("POST", "/sandboxes/x/snapshot"),
         ("POST", f"{NS}/sandboxes/x/suspend"),
         ("GET", f"{NS}/snapshots"),

@@ -29,7 +29,6 @@ async def test_a_sandbox_lives_from_create_to_delete(server, path):
     await worker.register()
     created = await server.create(path, image="python:3.14-slim")
     assert re.fullmatch("[0-9a-z]{21}", created["sandbox_id"])
-    assert created["id"] == created["sandbox_id"]
     assert created["status"] == "pending"
     one = f"{path}/{created['id']}"
     (container,) = await worker.added()
@@ -52,6 +51,15 @@ async def test_a_sandbox_lives_from_create_to_delete(server, path):
     assert (ended["status"], ended["outcome"]) == ("terminated", "Success(UserTerminated)")
     assert ended["terminated_at"] >= ended["created_at"]
     assert not {"pending_reason", "sandbox_url"} & ended.keys()
+
+
+async def test_each_answer_has_the_id_under_the_one_name_that_clients_expect_in_it(server):
+    created = (await server.http.post(FLAT, json={})).json()
+    listed = (await server.http.get(FLAT)).json()["sandboxes"]
+    looked = (await server.http.get(f"{FLAT}/{created['sandbox_id']}")).json()
+    assert "id" not in created
+    assert all("sandbox_id" not in one for one in (looked, *listed))
+    assert looked["id"] == created["sandbox_id"]
 
 
 async def test_the_defaults_are_those_of_the_field(server):
@@ -280,10 +288,10 @@ async def test_an_idempotency_key_gives_the_same_sandbox_again(server):
         for _ in range(5):
             tasks.start_soon(create)
     assert {one.status_code for one in answers} == {200}
-    assert len({one.json()["id"] for one in answers}) == 1
+    assert len({one.json()["sandbox_id"] for one in answers}) == 1
     assert len((await server.http.get(FLAT)).json()["sandboxes"]) == 1
     elsewhere = await server.http.post("/v1/namespaces/team/sandboxes", json={}, headers=headers)
-    assert elsewhere.json()["id"] != answers[0].json()["id"]
+    assert elsewhere.json()["sandbox_id"] != answers[0].json()["sandbox_id"]
 
 
 async def test_an_idempotency_key_with_another_body_is_refused(server):
@@ -299,7 +307,7 @@ async def test_an_idempotency_key_outlives_the_server(serve_here):
     async with serve_here() as server:
         first = (await server.http.post(FLAT, json={}, headers=headers)).json()
     async with serve_here() as server:
-        assert (await server.http.post(FLAT, json={}, headers=headers)).json()["id"] == first["id"]
+        assert (await server.http.post(FLAT, json={}, headers=headers)).json() == first
 
 
 async def test_fifty_creates_at_once_all_run(server):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import select
@@ -16,6 +17,14 @@ import httpx
 import pytest
 from longshore_core import ContainerId, ContainerSpec, Facts
 from longshore_daemon import Patience, PortableRuntime, SandboxDaemon, assemble
+
+_spec = importlib.util.spec_from_file_location(
+    "websocket_client", Path(__file__).with_name("websocket_client.py")
+)
+assert _spec is not None
+assert _spec.loader is not None
+websocket_client = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(websocket_client)
 
 TOKEN = "the-token"
 PATIENCE = Patience(start=10, call=5, grace=5)
@@ -94,8 +103,8 @@ class Daemon:
             assert response.status_code == 200
             assert response.headers["content-type"] == "text/event-stream"
             for line in response.iter_lines():
-                if line.startswith("data: "):
-                    yield json.loads(line[6:])
+                if line.startswith("data:"):
+                    yield json.loads(line[5:])
 
     def run(self, *command: str, **fields: Any) -> list[dict[str, Any]]:
         body = {"command": command[0], "args": command[1:], **fields}
@@ -105,6 +114,18 @@ class Daemon:
         response = self.http.get(f"processes/{pid}/{kind}", params={"raw": 1, **query})
         assert response.headers["content-type"] == "application/octet-stream"
         return response.content
+
+    def websocket(self, target: str, **headers: Any) -> Any:
+        return websocket_client.WebSocket(self.connect, f"/api/v1/{target}", **headers)
+
+    def open_pty(self, *command: str, **fields: Any) -> dict[str, str]:
+        body = {"command": command[0], "args": command[1:], **fields}
+        response = self.http.post("pty", json=body)
+        assert response.status_code == 201, response.text
+        return response.json()
+
+    def attach(self, session: dict[str, str]) -> Any:
+        return self.websocket(f"pty/{session['session_id']}/ws?token={session['token']}")
 
     def _make_directory(self) -> str:
         return self._scratch.enter_context(tempfile.TemporaryDirectory(prefix="longshore-test-"))

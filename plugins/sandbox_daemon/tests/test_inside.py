@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from longshore_daemon.imports import discover
 from longshore_daemon.inside import environment
 from longshore_daemon.inside.jsontext import NotJSON, dumps, escaped, loads, quoted
-from longshore_daemon.inside.lines import Lines
+from longshore_daemon.inside.lines import Line, Lines
 from longshore_daemon.inside.loop import READ, Bell, Loop, Wait, pause
 from longshore_daemon.inside.output import Output
 from longshore_daemon.inside.process import Command
@@ -66,7 +66,7 @@ CHUNKS = st.lists(
 def test_lines_are_the_same_however_their_bytes_arrive(
     tmp_path_factory: pytest.TempPathFactory, chunks: list[tuple[int, str]]
 ) -> None:
-    output = Output(str(tmp_path_factory.mktemp("output") / "1"))
+    output = Output(str(tmp_path_factory.mktemp("output") / "1"), 1 << 20)
     for stream, text in chunks:
         output.append(stream, text.encode())
     with output.open() as reader:
@@ -74,6 +74,7 @@ def test_lines_are_the_same_however_their_bytes_arrive(
             lines, seen = Lines(reader, streams), {0: list[str](), 1: list[str]()}
             while (found := lines.more()) is not None:
                 for line in found:
+                    assert isinstance(line, Line)
                     text = lines.whole(line)
                     pieces = b"".join(lines.pieces(line))
                     assert text is None or text == pieces
@@ -231,6 +232,7 @@ def test_the_daemon_imports_nothing_dear_and_nothing_that_loads_code() -> None:
     dangerous = {"pwd", "grp", "locale", "ctypes", "_ctypes"}
     assert imported & (dear | dangerous) == set()
     assert "longshore_daemon.inside.server" in imported
+    assert "longshore_daemon.inside.terminal" not in imported
 
 
 _PROBE = """
@@ -246,5 +248,6 @@ print(*sys.modules)
 def test_discovery_finds_the_daemon_and_its_libraries() -> None:
     imports = discover(Path(longshore_daemon.inside.__file__).parents[1])
     assert "longshore_daemon.inside.server" in imports.modules
+    assert "longshore_daemon.inside.terminal" in imports.modules
     assert "encodings.utf_8" in imports.modules
     assert any(path.name.startswith("libc.so") for path in imports.mapped)

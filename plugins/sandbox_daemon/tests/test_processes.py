@@ -360,6 +360,13 @@ class TestFollowers:
             "event: eof",
         ]
 
+    def test_its_end_is_no_line_to_clients_that_look_for_data_and_a_space(
+        self, daemon: Daemon
+    ) -> None:
+        pid = daemon.start("echo", "a")["pid"]
+        text = daemon.http.get(f"processes/{pid}/output/follow").text
+        assert text.endswith("event: eof\ndata:{}\n\n")
+
     def test_one_that_hangs_up_leaves_no_trace(self, daemon: Daemon) -> None:
         pid = daemon.start("sh", "-c", "echo a; read x", stdin_mode="pipe")["pid"]
         before = len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
@@ -377,3 +384,73 @@ def test_a_writer_without_end_leaves_room_for_others(daemon: Daemon) -> None:
     pid = daemon.start("timeout", "5", "yes")["pid"]
     assert daemon.run("echo", "quick")[1]["line"] == "quick"
     daemon.http.delete(f"processes/{pid}")
+
+
+class TestNames:
+    def test_a_name_stands_for_the_process_everywhere(self, daemon: Daemon) -> None:
+        info = daemon.start("cat", name="web-1.main", stdin_mode="pipe")
+        assert info["name"] == "web-1.main"
+        assert daemon.http.post("processes/web-1.main/stdin", content=b"hi\n").status_code == 204
+        assert next(daemon.events("processes/web-1.main/stdout/follow"))["line"] == "hi"
+        assert daemon.http.get("processes/web-1.main").json()["pid"] == info["pid"]
+        answer = daemon.http.post("processes/web-1.main/signal", json={"signal": 15})
+        assert answer.status_code == 200
+        assert daemon.follow(info["pid"])[-1] == {}
+        assert daemon.http.get("processes/web-1.main/output").json()["lines"] == ["hi"]
+        assert daemon.http.delete("processes/web-1.main").status_code == 204
+
+    def test_a_name_is_taken_as_long_as_its_process_runs(self, daemon: Daemon) -> None:
+        first = daemon.start("sleep", "100", name="one")
+        body = {"command": "true", "name": "one"}
+        answer = daemon.http.post("processes", json=body)
+        assert (answer.status_code, answer.json()["code"]) == (409, "NAME_TAKEN")
+        assert answer.json()["error"] == f"process {first['pid']} is running as 'one'"
+        daemon.http.delete("processes/one")
+        daemon.follow(first["pid"])
+        second = daemon.start("true", name="one")
+        assert daemon.http.get("processes/one").json()["pid"] == second["pid"]
+
+    @pytest.mark.parametrize("name", ["", "17", "a/b", "a b", "ż", "x" * 129, 3])
+    def test_what_is_no_name_is_refused(self, daemon: Daemon, name: Any) -> None:
+        answer = daemon.http.post("processes", json={"command": "true", "name": name})
+        assert (answer.status_code, answer.json()["code"]) == (422, "INVALID_REQUEST")
+
+
+class TestRestart:
+    def test_a_running_process_is_ended_and_started_again(
+        self, daemon: Daemon, wait_gone: Callable[[int], None], tmp_path: Path
+    ) -> None:
+        script = "echo $X; pwd; sleep 100 & echo $!; read x"
+        fields = {"name": "app", "env": {"X": "y"}, "working_dir": str(tmp_path)}
+        first = daemon.start("sh", "-c", script, stdin_mode="pipe", **fields)
+        events = daemon.events("processes/app/stdout/follow")
+        child = [next(events)["line"] for _ in range(3)][2]
+        answer = daemon.http.post("processes/app/restart")
+        assert answer.status_code == 200
+        second = answer.json()
+        assert second["pid"] != first["pid"]
+        assert second["name"] == "app"
+        assert second["stdin_writable"]
+        wait_gone(int(child))
+        assert daemon.http.get(f"processes/{first['pid']}").json()["status"] == "signaled"
+        assert daemon.http.get("processes/app").json()["pid"] == second["pid"]
+        events = daemon.events("processes/app/stdout/follow")
+        assert [next(events)["line"] for _ in range(2)] == ["y", str(tmp_path)]
+
+    def test_a_finished_process_is_started_again(self, daemon: Daemon) -> None:
+        first = daemon.start("sh", "-c", "exit 4")
+        daemon.follow(first["pid"])
+        second = daemon.http.post(f"processes/{first['pid']}/restart").json()
+        daemon.follow(second["pid"])
+        assert daemon.http.get(f"processes/{second['pid']}").json()["exit_code"] == 4
+
+    def test_one_whose_name_is_another_s_by_now_is_not(self, daemon: Daemon) -> None:
+        first = daemon.start("true", name="app")
+        daemon.follow(first["pid"])
+        daemon.start("sleep", "100", name="app")
+        answer = daemon.http.post(f"processes/{first['pid']}/restart")
+        assert (answer.status_code, answer.json()["code"]) == (409, "NAME_TAKEN")
+
+    def test_what_is_not_there_is_not_found(self, daemon: Daemon) -> None:
+        answer = daemon.http.post("processes/nobody/restart")
+        assert (answer.status_code, answer.json()["code"]) == (404, "NOT_FOUND")

@@ -193,7 +193,7 @@ def _text_or_none(value: object) -> str | None:
 def sandbox_info(fields: Fields) -> SandboxInfo:
     resources, failed = fields.inner("resources"), fields.has("error_details")
     return SandboxInfo(
-        id=fields.required("id", str),
+        id=fields.get("id", str) or fields.required("sandbox_id", str),
         namespace=fields.required("namespace", str),
         status=cast("Status", fields.required("status", str)),
         image=fields.required("image", str),

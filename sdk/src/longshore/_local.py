@@ -22,8 +22,11 @@ from typing import Any, Final, cast
 from longshore._refusal import Refusal
 
 LOOPBACK: Final = "127.0.0.1"
+DEFAULT_PROXY_PORT: Final = 8095
 CORES_OFFERED_PER_CORE: Final = 16
 """fork_exec shares the host's cores among all sandboxes: a core promised is not a core used up."""
+TENSORLAKE_PORT: Final = 9443
+"""Where Tensorlake's clients look for a proxy on localhost, whatever the server tells them."""
 
 Document = dict[str, Any]
 
@@ -36,6 +39,8 @@ class Ports:
     grpc: int | None = None
     proxy: int | None = None
     monitoring: int | None = None
+    extra: tuple[int, ...] = ()
+    """The proxy's further ports when it is on its usual one, and the configuration names none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +77,9 @@ def plan(worker: Document, server: Document, ports: Ports, data_dir: Path) -> Pl
     """Derive both configurations from the user's. Raises Refusal for an unusable address."""
     http = _endpoint(server, "listen_addr", "--port-http", ports.http, 8900)
     grpc = _endpoint(server, "listen_addr_grpc", "--port-grpc", ports.grpc, 8901)
-    proxy = _section(worker, "http_proxy", "--port-proxy", ports.proxy, 8095)
+    proxy = _section(worker, "http_proxy", "--port-proxy", ports.proxy, DEFAULT_PROXY_PORT)
     monitoring = _section(worker, "monitoring", "--port-monitoring", ports.monitoring, 8100)
+    extra = ports.extra if proxy.port == DEFAULT_PROXY_PORT else ()
     return Plan(
         http=http,
         grpc=grpc,
@@ -86,12 +92,18 @@ def plan(worker: Document, server: Document, ports: Ports, data_dir: Path) -> Pl
             "listen_addr": f"{http.host}:{http.port}",
             "listen_addr_grpc": f"{grpc.host}:{grpc.port}",
         },
-        worker=_worker(worker, data_dir, grpc=grpc, proxy=proxy, monitoring=monitoring),
+        worker=_worker(worker, data_dir, extra, grpc=grpc, proxy=proxy, monitoring=monitoring),
     )
 
 
 def _worker(
-    given: Document, data_dir: Path, *, grpc: Listener, proxy: Listener, monitoring: Listener
+    given: Document,
+    data_dir: Path,
+    extra_ports: tuple[int, ...],
+    *,
+    grpc: Listener,
+    proxy: Listener,
+    monitoring: Listener,
 ) -> Document:
     chosen = [key for key in ("driver", "function_driver", "sandbox_driver") if given.get(key)]
     only_fork_exec = all(_mapping(given, key).get("type") == "fork_exec" for key in chosen)
@@ -100,8 +112,13 @@ def _worker(
         "state_dir": str(data_dir / "worker"),
         "on_exit": "remove",
         **given,
-        "http_proxy": {"advertise_address": proxy.address, **_mapping(given, "http_proxy")}
-        | {"listen_addr": proxy.host, "port": proxy.port},
+        "http_proxy": {
+            "advertise_address": proxy.address,
+            **({"extra_ports": list(extra_ports)} if extra_ports else {}),
+            **_mapping(given, "http_proxy"),
+            "listen_addr": proxy.host,
+            "port": proxy.port,
+        },
         "monitoring": _mapping(given, "monitoring")
         | {"listen_addr": monitoring.host, "port": monitoring.port},
     }
@@ -200,6 +217,15 @@ def claimed(data_dir: Path) -> Generator[None]:
     finally:
         # The file stays: to remove it would let two processes hold two files of one name.
         os.close(descriptor)
+
+
+def is_free(port: int) -> bool:
+    """Whether the port can be listened on, on the loopback interface."""
+    try:
+        socket.create_server((LOOPBACK, port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def check_free(listeners: tuple[Listener, ...]) -> None:

@@ -13,7 +13,18 @@ import anyio
 import click
 
 from longshore import __version__
-from longshore._local import Listener, Plan, Ports, check_free, claimed, plan, read, write
+from longshore._local import (
+    TENSORLAKE_PORT,
+    Listener,
+    Plan,
+    Ports,
+    check_free,
+    claimed,
+    is_free,
+    plan,
+    read,
+    write,
+)
 from longshore._supervisor import Program, Screen, Supervisor
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., None])
@@ -63,6 +74,7 @@ def up(
         grpc=asked["port_grpc"],
         proxy=asked["port_proxy"],
         monitoring=asked["port_monitoring"],
+        extra=(TENSORLAKE_PORT,) if is_free(TENSORLAKE_PORT) else (),
     )
     place = data_dir.absolute()
     system = plan(read(config), read(server_config), ports, place)

@@ -169,8 +169,21 @@ def _locked(state_dir: Path) -> Generator[None, None, None]:
 
 
 async def _listen(settings: ProxySettings) -> list[socket.socket]:
-    """Bound sockets, all on one port; `asyncio` makes them listen."""
-    address, port = settings.listen_addr.strip("[]"), settings.port
+    """Bound sockets; `asyncio` makes them listen. The first is of the port that the proxy names."""
+    sockets = list[socket.socket]()
+    try:
+        for port in (settings.port, *settings.extra_ports):
+            await _listen_on(port, settings, sockets)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+async def _listen_on(port: int, settings: ProxySettings, sockets: list[socket.socket]) -> None:
+    """Add a socket for each address of the host's name, all on one port."""
+    address = settings.listen_addr.strip("[]")
     try:
         found = await anyio.getaddrinfo(
             address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -179,27 +192,20 @@ async def _listen(settings: ProxySettings) -> list[socket.socket]:
         raise ConfigError(
             "http_proxy.listen_addr", f"{address!r} is not an address: {exc.strerror}"
         ) from exc
-    sockets = list[socket.socket]()
-    try:
-        for family, _, _, _, name in dict.fromkeys(found):
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            sockets.append(sock)
-            _bind(sock, name[0], port, settings.keepalive)
-            # A name may have several addresses; a port that is chosen is the same for all.
-            port = sock.getsockname()[1]
-    except BaseException:
-        for sock in sockets:
-            sock.close()
-        raise
-    return sockets
+    for family, _, _, _, name in dict.fromkeys(found):
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        sockets.append(sock)
+        _bind(sock, name[0], port, settings)
+        # A name may have several addresses; a port that is chosen is the same for all.
+        port = sock.getsockname()[1]
 
 
-def _bind(sock: socket.socket, address: str, port: int, keepalive: KeepAlive) -> None:
+def _bind(sock: socket.socket, address: str, port: int, settings: ProxySettings) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # Inherited by the connections that it accepts. asyncio sets the second by itself, but only
     # for sockets that name their protocol, which accepted ones here do not: without it, an answer
     # in two pieces waits 40 ms for the client's delayed acknowledgement.
-    probe(sock, keepalive)
+    probe(sock, settings.keepalive)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if sock.family == socket.AF_INET6:
         # `::` means every address, IPv4's too; any other address is itself alone.
@@ -209,12 +215,13 @@ def _bind(sock: socket.socket, address: str, port: int, keepalive: KeepAlive) ->
         # Two may be bound to one port; only one may listen.
         sock.listen(_BACKLOG)
     except OSError as exc:
+        key = "http_proxy.extra_ports" if port in settings.extra_ports else "http_proxy.port"
         if exc.errno == errno.EADDRINUSE:
             message = "is already in use; stop what listens there, or choose another port"
-            raise ConfigError("http_proxy.port", f"{port} on {address} {message}") from exc
+            raise ConfigError(key, f"{port} on {address} {message}") from exc
         if exc.errno == errno.EACCES:
             message = "needs privileges; choose a port from 1024 on"
-            raise ConfigError("http_proxy.port", f"{port} {message}") from exc
+            raise ConfigError(key, f"{port} {message}") from exc
         raise ConfigError(
             "http_proxy.listen_addr", f"cannot listen on {address}: {exc.strerror}"
         ) from exc

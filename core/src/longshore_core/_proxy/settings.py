@@ -53,6 +53,8 @@ class ProxySettings:
     """An address or a name. `::` serves IPv4 too."""
     port: int = 8095
     """0: one that is free."""
+    extra_ports: tuple[int, ...] = ()
+    """Listened on as well: for clients that have a port of their own built in."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     keepalive: KeepAlive = field(default_factory=KeepAlive)
     middlewares: Sequence[Layer] = ()

@@ -78,6 +78,7 @@ class Index:
         self.epochs = itertools.count(1)
         self.slots: dict[str, Slot] = {}
         self.live: dict[str, SandboxRecord] = {}
+        self._named: dict[tuple[str, str], str] = {}
         self._unplaced: dict[Profile, dict[str, None]] = {}
         for executor in loaded.executors:
             self.slots[executor.id] = Slot(record=executor, deadline=deadline)
@@ -92,10 +93,13 @@ class Index:
     def put(self, record: SandboxRecord) -> None:
         """Take in a sandbox's new state; a terminated one is forgotten here."""
         profile = (record.namespace, record.spec.resources)
+        former = self.live.pop(record.id, None)
+        if former is not None and former.name is not None:
+            del self._named[former.namespace, former.name]
         if record.is_live:
             self.live[record.id] = record
-        else:
-            self.live.pop(record.id, None)
+            if record.name is not None:
+                self._named[record.namespace, record.name] = record.id
         if record.is_live and record.executor_id is None:
             self._unplaced.setdefault(profile, {})[record.id] = None
         elif waiting := self._unplaced.get(profile):
@@ -111,6 +115,10 @@ class Index:
             slot.placed[record.container_id] = record.id
         else:
             slot.placed.pop(record.container_id, None)
+
+    def named(self, namespace: str, name: str) -> str | None:
+        """The live sandbox of that name."""
+        return self._named.get((namespace, name))
 
     def unplaced(self) -> Mapping[str, SandboxRecord]:
         """The sandboxes that are nowhere yet."""

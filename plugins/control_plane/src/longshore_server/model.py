@@ -80,7 +80,7 @@ class ContainerDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
-    """What the caller asked for. Never changes."""
+    """What the caller asked for."""
 
     image: str
     resources: Resources
@@ -100,6 +100,8 @@ class SandboxRecord:
     id: str
     namespace: str
     application: str | None = None
+    name: str | None = None
+    """The caller's own, instead of the id; unique in the namespace while the sandbox lives."""
     created_at_ms: int
     spec: SandboxSpec
     status: SandboxStatus = SandboxStatus.PENDING

@@ -8,9 +8,9 @@ after a restart, and the executors are asked for their full states.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from typing import Final
 
 import anyio
@@ -31,6 +31,7 @@ from longshore_server.scheduler import Scheduler, World
 from longshore_server.store.database import Database
 from longshore_server.store.reader import Reader
 from longshore_server.store.writer import Ticket, Writer, store_unavailable
+from longshore_server.watches import Watches
 
 _log: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger("longshore_server.plane")
 _RELOAD_PAUSE: Final = 1.0
@@ -44,14 +45,6 @@ class Timing:
     startup_sweep: float = 60.0
     long_poll: float = 300.0
     vacuum_interval: float = 60.0
-
-
-@dataclass(slots=True, eq=False)
-class Watch:
-    """Somebody waits for a sandbox to leave `pending`."""
-
-    latest: SandboxRecord | None = None
-    changed: anyio.Event = field(default_factory=anyio.Event)
 
 
 class ExecutorUnknown(RequestError):
@@ -72,7 +65,7 @@ class ControlPlane:
         self._world = world
         self._timing = timing
         self._outboxes: dict[str, Outbox] = {}
-        self._watches: dict[str, set[Watch]] = {}
+        self._watches = Watches()
         self._rearm = anyio.Event()
         self._reload = anyio.Event()
         self._stopping = False
@@ -91,8 +84,7 @@ class ControlPlane:
         self._stopping = True
         for outbox in self._outboxes.values():
             outbox.close()
-        for watch in [one for watches in self._watches.values() for one in watches]:
-            watch.changed.set()
+        self._watches.wake_all()
 
     def refuse_when_unable(self) -> None:
         """Raise RequestError SHUTTING_DOWN or STORE_UNAVAILABLE when no work can be taken."""
@@ -137,17 +129,30 @@ class ControlPlane:
         """Take in a sandbox; the answer is durable, and says where it stands.
 
         With a key that was used before, the answer is the sandbox of that time. Raises
-        RequestError IDEMPOTENCY_MISMATCH when the key came with something else.
+        RequestError IDEMPOTENCY_MISMATCH when the key came with something else, NAME_TAKEN.
         """
         self.refuse_when_unable()
         if key is not None:
             known = self.index.keys.get((key.namespace, key.key))
             if known is not None:
                 return await self._same_again(known, key)
+        self._refuse_taken(record)
         changes = Changes()
         placed = self._scheduler.create(changes, record, key)
         await self._commit(changes)
         return placed
+
+    async def update(self, record: SandboxRecord) -> None:
+        """Record a live sandbox's new name and settings. Raises RequestError NAME_TAKEN."""
+        self.refuse_when_unable()
+        self._refuse_taken(record)
+        changes = Changes()
+        self._scheduler.put_sandbox(changes, record)
+        await self._commit(changes)
+
+    def id_of(self, namespace: str, called: str) -> str:
+        """The id of what is called by its id or its name. Nothing is that: the word itself."""
+        return self.index.named(namespace, called) or called
 
     async def delete(self, namespace: str, sandbox_id: str) -> bool:
         """End a sandbox; whether there is one. Ending it again changes nothing."""
@@ -173,7 +178,7 @@ class ControlPlane:
 
         Raises RequestError SHUTTING_DOWN when the server stops first.
         """
-        with self._watched(record.id) as watch:
+        with self._watches.of(record.id) as watch:
             latest = await self.settled(record.id) or record
             while latest.status is SandboxStatus.PENDING:
                 self.refuse_when_unable()
@@ -273,6 +278,18 @@ class ControlPlane:
 
     # --- inside
 
+    def _refuse_taken(self, record: SandboxRecord) -> None:
+        if record.name is None:
+            return
+        holder = self.index.named(record.namespace, record.name)
+        if holder not in (None, record.id):
+            raise RequestError(
+                409,
+                "NAME_TAKEN",
+                f"sandbox {holder} in namespace {record.namespace} is called {record.name!r}"
+                " already; delete it, or choose another name",
+            )
+
     async def _same_again(self, known: IdempotencyKey, key: IdempotencyKey) -> SandboxRecord:
         if known.digest != key.digest:
             raise RequestError(
@@ -303,27 +320,11 @@ class ControlPlane:
         for executor_id in {command.executor_id for command in changes.commands}:
             if (outbox := self._outboxes.get(executor_id)) is not None:
                 outbox.extend(one for one in changes.commands if one.executor_id == executor_id)
-        for sandbox_id in changes.sandboxes.keys() & self._watches.keys():
-            for watch in self._watches[sandbox_id]:
-                watch.latest = changes.sandboxes[sandbox_id]
-                watch.changed.set()
-                watch.changed = anyio.Event()
+        self._watches.tell(changes.sandboxes)
 
     def _close_outbox(self, executor_id: str) -> None:
         if (outbox := self._outboxes.pop(executor_id, None)) is not None:
             outbox.close()
-
-    @contextmanager
-    def _watched(self, sandbox_id: str) -> Generator[Watch, None, None]:
-        watch = Watch()
-        self._watches.setdefault(sandbox_id, set()).add(watch)
-        try:
-            yield watch
-        finally:
-            watches = self._watches[sandbox_id]
-            watches.discard(watch)
-            if not watches:
-                del self._watches[sandbox_id]
 
     def _connected(self, executor_id: str) -> tuple[Slot, Outbox]:
         self.refuse_when_unable()

@@ -78,6 +78,11 @@ class Scheduler:
         self._try_place(changes, record)
         return changes.sandboxes[record.id]
 
+    def put_sandbox(self, changes: Changes, record: SandboxRecord) -> None:
+        """Record what of a live sandbox does not concern its state."""
+        self.index.put(record)
+        changes.sandboxes[record.id] = record
+
     def delete(self, changes: Changes, record: SandboxRecord) -> None:
         """End a live sandbox because its owner wants it gone."""
         self._step(changes, record, sandboxes.Deleted(self._world.now_ms()))

@@ -16,6 +16,7 @@ from longshore_core.abc import Guest
 from pydantic import BaseModel, Field
 
 from longshore_daemon.guest import DaemonSession as DaemonSession
+from longshore_daemon.guest import Limits as Limits
 from longshore_daemon.guest import Patience as Patience
 from longshore_daemon.guest import SandboxDaemon as SandboxDaemon
 from longshore_daemon.runtime import PortableRuntime as PortableRuntime
@@ -31,6 +32,12 @@ class Config(BaseModel, extra="forbid", frozen=True):
     start_timeout_secs: float = Field(default=30.0, gt=0)
     call_timeout_secs: float = Field(default=5.0, gt=0)
     stop_grace_secs: float = Field(default=10.0, gt=0)
+    output_limit_bytes: int = Field(default=2 << 30, ge=1 << 20)
+    """How much disk is taken for what a process has written, for each of its two streams: the
+    latest stays. Readers are told the range of what they missed."""
+    files_root: str | None = Field(default=None, pattern="^/")
+    """Where a sandbox's files API is confined to, in there: nothing outside of it can be named or
+    reached by links. By default, all that its user may reach."""
 
 
 @asynccontextmanager
@@ -44,7 +51,8 @@ async def open_daemon(config: Config, host: Host) -> AsyncGenerator[Guest, None]
         call=config.call_timeout_secs,
         grace=config.stop_grace_secs,
     )
-    yield SandboxDaemon(runtime, patience)
+    limits = Limits(files_root=config.files_root, output_bytes=config.output_limit_bytes)
+    yield SandboxDaemon(runtime, patience, limits)
 
 
 @hookimpl

@@ -20,7 +20,12 @@ package = types.ModuleType("longshore_daemon")
 package.__path__ = [sys.argv[1]]
 sys.modules["longshore_daemon"] = package
 import encodings.ascii, encodings.latin_1
-import longshore_daemon.inside.daemon
+import os, importlib
+for file in os.listdir(sys.argv[1] + "/inside"):
+    name = file.partition(".")[0]
+    # What the daemon imports at the start, and what it imports later.
+    if name.isidentifier() and name not in ("__init__", "__pycache__", "start"):
+        importlib.import_module("longshore_daemon.inside." + name)
 modules = {
     name: module.__spec__.origin
     for name, module in list(sys.modules.items())

@@ -13,14 +13,17 @@ from longshore_core import RequestError
 from longshore_server.http.errors import SandboxError
 from longshore_server.http.services import Api, Limit, Services, Tenant, Whose
 from longshore_server.http.shapes import (
+    CreatedSandbox,
     CreateSandbox,
     SandboxInfo,
     SandboxList,
+    UpdateSandbox,
     WaitSeconds,
     sandbox_info,
 )
 from longshore_server.identity import new_id
 from longshore_server.model import IdempotencyKey, PendingReason, SandboxRecord, SandboxStatus
+from longshore_server.sandboxes import USER_TERMINATED
 from longshore_server.store.reader import PAGE, Page, SandboxFilter
 
 router: Final = APIRouter()
@@ -42,7 +45,7 @@ async def create_sandbox(
     wait: Annotated[bool, Query(description="answer when it runs")] = False,
     wait_timeout_secs: Annotated[WaitSeconds | None, Query()] = None,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
-) -> SandboxInfo:
+) -> CreatedSandbox:
     wish = body or CreateSandbox()
     if wish.snapshot_id is not None:
         raise RequestError(
@@ -54,6 +57,7 @@ async def create_sandbox(
         id=new_id(),
         namespace=whose.namespace,
         application=whose.application,
+        name=wish.name,
         created_at_ms=now_ms,
         spec=wish.spec(api.settings),
     )
@@ -70,7 +74,7 @@ async def create_sandbox(
     if wait or wish.wait:
         asked = [one for one in (wait_timeout_secs, wish.wait_timeout_secs) if one is not None]
         record = await _running(request, api, record, min([*asked, _client_patience(request)]))
-    return _info(api, record)
+    return CreatedSandbox(**_info(api, record).model_dump())
 
 
 @router.get("", response_model_exclude_none=True, summary="List sandboxes, the newest first")
@@ -92,11 +96,31 @@ async def get_sandbox(api: Api, whose: Whose, sandbox_id: str) -> SandboxInfo:
     return _info(api, await _found(api, whose, sandbox_id))
 
 
+@router.patch(
+    "/{sandbox_id}",
+    response_model_exclude_none=True,
+    summary="Rename a sandbox, or change who may reach it",
+)
+async def update_sandbox(
+    api: Api, whose: Whose, sandbox_id: str, body: UpdateSandbox
+) -> SandboxInfo:
+    await _found(api, whose, sandbox_id)
+    live = api.plane.index.live.get(api.plane.id_of(whose.namespace, sandbox_id))
+    if live is None:
+        raise RequestError(
+            409, "SANDBOX_TERMINATED", f"sandbox {sandbox_id} has ended; nothing of it can change"
+        )
+    changed = body.applied_to(live)
+    await api.plane.update(changed)
+    return _info(api, changed)
+
+
 @router.delete("/{sandbox_id}", summary="End a sandbox; ending it again changes nothing")
 async def delete_sandbox(api: Api, whose: Whose, sandbox_id: str) -> Response:
     if whose.application is not None:
         await _found(api, whose, sandbox_id)
-    if not await api.plane.delete(whose.namespace, sandbox_id):
+    one = api.plane.id_of(whose.namespace, sandbox_id)
+    if not await api.plane.delete(whose.namespace, one):
         raise _no_such(sandbox_id)
     return Response()
 
@@ -110,7 +134,7 @@ def _require_application(api: Services, whose: Tenant) -> None:
 
 
 async def _found(api: Services, whose: Tenant, sandbox_id: str) -> SandboxRecord:
-    record = await api.plane.reader.sandbox(sandbox_id)
+    record = await api.plane.reader.sandbox(api.plane.id_of(whose.namespace, sandbox_id))
     if (
         record is not None
         and record.namespace == whose.namespace
@@ -156,6 +180,13 @@ async def _running(
             f"sandbox {record.id} does not run yet after {seconds:g} s; {waiting}",
             record.id,
             SandboxStatus.PENDING,
+        )
+    if result.outcome == USER_TERMINATED:
+        raise SandboxError(
+            "SANDBOX_TERMINATED",
+            f"sandbox {record.id} was deleted before it ran",
+            record.id,
+            SandboxStatus.TERMINATED,
         )
     if result.status is SandboxStatus.TERMINATED:
         why = result.detail.error_message or result.outcome

@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import re
+from dataclasses import replace
 from typing import Annotated, Any, Final
 
+from longshore_core import JSON, RequestError
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, field_validator
 
 from longshore_server.model import MIB, Gpu, NetworkRules, Resources, SandboxRecord, SandboxSpec
@@ -26,6 +28,8 @@ def _storable(value: str) -> str:
     return value
 
 
+_NAME: Final = re.compile("[a-z][a-z0-9-]{0,62}")
+_LIKE_AN_ID: Final = re.compile("[a-z0-9]{21}")
 _MOST_MB: Final = 2**40
 Text = Annotated[str, AfterValidator(_storable)]
 Megabytes = Annotated[int, Field(ge=1, le=_MOST_MB)]
@@ -85,9 +89,23 @@ class NetworkWish(Body):
         )
 
 
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value) or _LIKE_AN_ID.fullmatch(value):
+        raise ValueError(
+            "1 to 63 of a-z 0-9 -, a letter first, and not 21 letters and digits as an id has"
+        )
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+
+
 class CreateSandbox(Body):
     """Every field is optional."""
 
+    name: Name | None = Field(
+        default=None, description="to call it by; unique in the namespace while it lives"
+    )
     image: Text | None = Field(default=None, min_length=1)
     resources: ResourcesWish | None = None
     timeout_secs: Seconds | None = Field(default=None, description="0: never")
@@ -126,6 +144,32 @@ class CreateSandbox(Body):
         )  # fmt: skip
 
 
+class UpdateSandbox(Body):
+    """What of a sandbox can change. What is left out stays."""
+
+    name: Name | None = None
+    allow_unauthenticated_access: bool | None = None
+    exposed_ports: list[PortNumber] | None = None
+    # These say what it runs with: a worker cannot change them under a running program.
+    network: JSON = None
+    resources: JSON = None
+    timeout_secs: JSON = None
+    auto_resume: JSON = None
+
+    def applied_to(self, record: SandboxRecord) -> SandboxRecord:
+        """The record with the changes. Raises RequestError for those that are not offered."""
+        for key in ("network", "resources", "timeout_secs", "auto_resume"):
+            if getattr(self, key) is not None:
+                message = f"{key}: this server does not offer changing it while a sandbox lives"
+                raise RequestError(501, "UNSUPPORTED_CAPABILITY", message)
+        spec = record.spec
+        if self.allow_unauthenticated_access is not None:
+            spec = replace(spec, allow_unauthenticated_access=self.allow_unauthenticated_access)
+        if self.exposed_ports is not None:
+            spec = replace(spec, exposed_ports=tuple(self.exposed_ports))
+        return replace(record, name=self.name or record.name, spec=spec)
+
+
 class CreateNamespace(Body):
     name: str
     blob_storage_bucket: Text | None = None
@@ -160,7 +204,7 @@ class SandboxInfo(BaseModel):
     """A sandbox. What is unknown or unset is left out."""
 
     id: str
-    sandbox_id: str
+    name: str | None = None
     namespace: str
     application: str | None = None
     image: str
@@ -184,6 +228,15 @@ class SandboxInfo(BaseModel):
     )
     error_details: ErrorDetails | None = None
     exit_code: int | None = None
+
+
+class CreatedSandbox(SandboxInfo):
+    """The same, with the id under the name that it has in this one answer.
+
+    Clients of one generation take both names for one field, and refuse it when it comes twice.
+    """
+
+    id: str = Field(serialization_alias="sandbox_id")
 
 
 class SandboxList(BaseModel):
@@ -211,7 +264,7 @@ def sandbox_info(
     failed = detail.error_message is not None or detail.error_code is not None
     return SandboxInfo(
         id=record.id,
-        sandbox_id=record.id,
+        name=record.name,
         namespace=record.namespace,
         application=record.application,
         image=spec.image,

@@ -12,7 +12,6 @@ from longshore_core import RequestError
 
 _SANDBOX: Final = "/sandboxes/{sandbox_id}"
 _UNOFFERED: Final = (
-    (("PATCH",), _SANDBOX, "changing a sandbox"),
     (("POST",), f"{_SANDBOX}/snapshot", "snapshots"),
     (("GET", "POST"), f"{_SANDBOX}/snapshots", "snapshots"),
     (("POST",), f"{_SANDBOX}/suspend", "suspending a sandbox"),

@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import os
-from _socket import (
-    AF_INET,
-    AF_INET6,
-    IPPROTO_TCP,
-    SCM_RIGHTS,
-    SO_ERROR,
-    SOCK_STREAM,
-    SOL_SOCKET,
-    TCP_NODELAY,
-    socket,
-)
+from _socket import SCM_RIGHTS, SOL_SOCKET
 from struct import pack
-from time import monotonic
 
+from longshore_daemon.inside.dial import DialError, dial
 from longshore_daemon.inside.exchange import ApiError
 from longshore_daemon.inside.fields import Fields
 from longshore_daemon.inside.jsontext import NotJSON, dumps, loads
@@ -32,8 +22,6 @@ PROTOCOL = 1
 _LINE_LIMIT = 4 << 20
 _IDLE_SECONDS = 86400.0
 """Connections may rest: the worker keeps some. This only ends those that were forgotten."""
-_DIAL_SECONDS = 10.0
-_LOOPBACKS = ((AF_INET, "127.0.0.1"), (AF_INET6, "::1"))
 
 
 class Refusal(Exception):
@@ -109,37 +97,10 @@ class Control:
             port = fields.integer("port")
         except ApiError as exc:
             raise Refusal("INVALID_PORT", str(exc)) from exc
-        if not 0 < port < 65536:
-            raise Refusal("INVALID_PORT", f"there is no port {port}")
-        deadline = monotonic() + _DIAL_SECONDS
-        reason = ""
-        for family, address in _LOOPBACKS:
-            try:
-                return await _connect(family, address, port, deadline)
-            except TimeoutError as exc:
-                message = f"port {port} did not answer in {_DIAL_SECONDS:.0f} s"
-                raise Refusal("CONNECTION_TIMEOUT", message) from exc
-            except OSError as exc:
-                reason = reason or exc.strerror or str(exc)
-        raise Refusal("CONNECTION_REFUSED", f"nothing listens on port {port}: {reason}")
-
-
-async def _connect(family: int, address: str, port: int, deadline: float) -> int:
-    """Raises OSError, and of these TimeoutError for the deadline alone."""
-    sock = socket(family, SOCK_STREAM)
-    try:
-        sock.setblocking(False)
         try:
-            sock.connect((address, port))
-        except BlockingIOError:
-            if not await Wait((sock.fileno(), WRITE), deadline=deadline):
-                raise TimeoutError("no answer") from None
-        if error := sock.getsockopt(SOL_SOCKET, SO_ERROR):
-            raise OSError(error, os.strerror(error))
-        sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-        return sock.detach()
-    finally:
-        sock.close()
+            return (await dial(port)).detach()
+        except DialError as exc:
+            raise Refusal(exc.code, str(exc)) from exc
 
 
 async def _receive_line(stream: Stream) -> bytes:

@@ -7,11 +7,18 @@ import sys
 from _socket import socket
 
 from longshore_daemon.inside.control import Control
-from longshore_daemon.inside.environment import SOCKETS, for_output, for_users
+from longshore_daemon.inside.environment import (
+    FILES_ROOT,
+    SOCKETS,
+    for_output,
+    for_users,
+    output_limit,
+)
 from longshore_daemon.inside.journal import note
 from longshore_daemon.inside.jsontext import stand_in_for_json
 from longshore_daemon.inside.loop import READ, Loop, Wait
-from longshore_daemon.inside.processes import Processes
+from longshore_daemon.inside.paths import Paths
+from longshore_daemon.inside.processes import OUTPUT_LIMIT, Processes
 from longshore_daemon.inside.sandbox import Sandbox
 from longshore_daemon.inside.server import Server
 from longshore_daemon.inside.signals import SIGCHLD, SIGINT, SIGTERM, open_signals
@@ -29,12 +36,13 @@ def main() -> None:
         http, control = _listen(os.environ.get(SOCKETS, ""))
         signals = open_signals(SIGCHLD, SIGTERM, SIGINT)
         loop = Loop()
-        processes = Processes(loop, for_users(os.environ), for_output(os.environ))
+        limit = output_limit(os.environ, OUTPUT_LIMIT)
+        processes = Processes(loop, for_users(os.environ), for_output(os.environ), limit)
     except OSError as exc:
         note(f"cannot start: {exc}")
         sys.exit(1)
     sandbox = Sandbox(processes)
-    loop.start(accept(loop, http, Server(sandbox).serve))
+    loop.start(accept(loop, http, Server(sandbox, Paths(os.environ.get(FILES_ROOT, ""))).serve))
     loop.start(accept(loop, control, Control(sandbox).serve))
     loop.start(_heed(signals, sandbox))
     loop.run(sandbox.wait_until_stopped())

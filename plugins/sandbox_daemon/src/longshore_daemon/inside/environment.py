@@ -16,7 +16,9 @@ RESTORE = "LONGSHORE_RESTORE_"
 BLANKED = "LONGSHORE_BLANKED"
 SOCKETS = "LONGSHORE_SOCKETS"
 OUTPUT = "LONGSHORE_OUTPUT"
-_OURS = (BLANKED, SOCKETS, OUTPUT)
+OUTPUT_LIMIT = "LONGSHORE_OUTPUT_LIMIT"
+FILES_ROOT = "LONGSHORE_FILES_ROOT"
+_OURS = (BLANKED, SOCKETS, OUTPUT, OUTPUT_LIMIT, FILES_ROOT)
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -43,6 +45,12 @@ def for_output(environ: Mapping[str, str]) -> tuple[str, ...]:
     if environ.get(OUTPUT) == "beside-sockets":
         return (sockets,)
     return (environ.get("TMPDIR", ""), *_TEMPORARY, sockets)
+
+
+def output_limit(environ: Mapping[str, str], default: int) -> int:
+    """How many bytes of each stream are kept."""
+    text = environ.get(OUTPUT_LIMIT, "")
+    return int(text) if text.isascii() and text.isdigit() else default
 
 
 def home(uid: int, passwd: str = "/etc/passwd") -> str:

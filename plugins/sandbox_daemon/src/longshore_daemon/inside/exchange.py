@@ -18,11 +18,14 @@ BODY_SECONDS = 300.0
 _JSON_LIMIT = 4 << 20
 _LEFTOVER_LIMIT = 262144
 _REASONS = {
-    200: "OK", 201: "Created", 204: "No Content", 206: "Partial Content", 400: "Bad Request",
-    401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
-    413: "Content Too Large", 416: "Range Not Satisfiable", 422: "Unprocessable Content",
-    431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented",
-    503: "Service Unavailable", 505: "HTTP Version Not Supported", 507: "Insufficient Storage",
+    101: "Switching Protocols", 200: "OK", 201: "Created", 204: "No Content",
+    206: "Partial Content", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
+    404: "Not Found", 405: "Method Not Allowed", 409: "Conflict", 413: "Content Too Large",
+    416: "Range Not Satisfiable", 422: "Unprocessable Content", 426: "Upgrade Required",
+    429: "Too Many Requests", 431: "Request Header Fields Too Large",
+    500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway",
+    503: "Service Unavailable", 504: "Gateway Timeout",
+    505: "HTTP Version Not Supported", 507: "Insufficient Storage",
 }  # fmt: skip
 
 
@@ -148,6 +151,13 @@ class Exchange:
         if length is not None:
             headers = (("Content-Length", str(length)), *headers)
         await self.stream.send(self._begin(status, ("Content-Type", content_type), *headers))
+
+    async def upgrade(self, protocol: str, *headers: tuple[str, str]) -> None:
+        """From now on, the connection speaks another protocol, to its end."""
+        self.head.keep_alive = True
+        head = self._begin(101, ("Upgrade", protocol), ("Connection", "Upgrade"), *headers)
+        self.head.keep_alive = False
+        await self.stream.send(head)
 
     @property
     def wants_body(self) -> bool:

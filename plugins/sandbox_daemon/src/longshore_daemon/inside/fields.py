@@ -26,7 +26,7 @@ class Fields:
         value = self._values.get(name)
         if value is None:
             return None
-        if not isinstance(value, str) or "\0" in value:
+        if not isinstance(value, str) or not _is_usable(value):
             raise _refuse(name, "a string without NUL")
         return value
 
@@ -42,7 +42,7 @@ class Fields:
             return []
         if not isinstance(values, list):
             raise _refuse(name, "a list of strings without NUL")
-        texts = [value for value in values if isinstance(value, str) and "\0" not in value]
+        texts = [value for value in values if isinstance(value, str) and _is_usable(value)]
         if len(texts) != len(values):
             raise _refuse(name, "a list of strings without NUL")
         return texts
@@ -56,7 +56,7 @@ class Fields:
             raise _refuse(name, wanted)
         env: dict[str, str] = {}
         for key, value in values.items():
-            if not isinstance(value, str) or not key or "=" in key or "\0" in key + value:
+            if not isinstance(value, str) or not key or "=" in key or not _is_usable(key + value):
                 raise _refuse(name, wanted)
             env[key] = value
         return env
@@ -76,8 +76,10 @@ class Fields:
             raise _refuse(name, "a number above 0")
         return float(value)
 
-    def integer(self, name: str) -> int:
+    def integer(self, name: str, default: int | None = None) -> int:
         value = self._values.get(name)
+        if value is None and default is not None:
+            return default
         if isinstance(value, bool) or not isinstance(value, int):
             raise _refuse(name, "a whole number")
         return value
@@ -85,3 +87,12 @@ class Fields:
 
 def _refuse(name: str, wanted: str) -> ApiError:
     return ApiError(422, "INVALID_REQUEST", f"{name}: {wanted} is wanted")
+
+
+def _is_usable(text: str) -> bool:
+    """The system can be told of it: no NUL, and no half of a character."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text

@@ -1,83 +1,138 @@
-"""The routes under /api/v1/files. Bodies stream from and to the disk."""
+"""The routes under /api/v1/files for what is in files. Bodies stream from and to the disk."""
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 
+from longshore_daemon.inside.durable import synchronize
 from longshore_daemon.inside.exchange import ApiError, Exchange
-from longshore_daemon.inside.http import BadRequest, parse_range
+from longshore_daemon.inside.http import BadRequest, Span, parse_content_range, parse_range
 from longshore_daemon.inside.loop import pause
+from longshore_daemon.inside.paths import (
+    Paths,
+    discard,
+    encoded,
+    explain,
+    is_directory,
+    is_no_file,
+    make_directories,
+    shown,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from longshore_daemon.inside.jsontext import JSON
 
 _PIECE = 262144
-_ANSWERS = {
-    errno.ENOENT: (404, "NOT_FOUND"),
-    errno.ENOTDIR: (400, "NOT_A_DIRECTORY"),
-    errno.EISDIR: (400, "IS_DIRECTORY"),
-    errno.ENAMETOOLONG: (400, "BAD_REQUEST"),
-    errno.ELOOP: (400, "BAD_REQUEST"),
-    errno.EACCES: (403, "PERMISSION_DENIED"),
-    errno.EPERM: (403, "PERMISSION_DENIED"),
-    errno.EROFS: (403, "PERMISSION_DENIED"),
-    errno.ENOSPC: (507, "DISK_FULL"),
-    errno.EDQUOT: (507, "DISK_FULL"),
-}
 
 
-def _path(exchange: Exchange) -> str:
-    """The path that is asked for; relative ones are taken from the daemon's own directory."""
-    path = exchange.head.query.get("path", "")
-    if not path or "\0" in path:
-        raise ApiError(400, "BAD_REQUEST", "path: the path of a file is wanted")
-    if ".." in path.split("/"):
-        raise ApiError(403, "PATH_TRAVERSAL", "Path traversal detected: '..' is not allowed")
-    return path
+class FileRoutes:
+    __slots__ = ("_paths",)
 
+    def __init__(self, paths: Paths) -> None:
+        self._paths = paths
 
-def _explain(path: str, exc: OSError) -> ApiError:
-    status, code = _ANSWERS.get(exc.errno or 0, (500, "INTERNAL_ERROR"))
-    if code == "NOT_FOUND":
-        return ApiError(status, code, f"File not found: {_shown(path)}")
-    return ApiError(status, code, f"{_shown(path)}: {exc.strerror}")
+    async def read(self, exchange: Exchange) -> None:
+        """A file, or the part of it that a Range header asks for."""
+        path = self._paths.asked(exchange)
+        try:
+            # Opening a pipe must not wait for who writes to it.
+            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
+            descriptor = os.open(self._paths.target(path), flags)
+        except OSError as exc:
+            raise explain(path, exc) from exc
+        try:
+            self._paths.check(descriptor, path)
+            status = os.fstat(descriptor)
+            if stat.S_ISDIR(status.st_mode):
+                raise is_directory(path)
+            if not stat.S_ISREG(status.st_mode):
+                raise is_no_file(path)
+            if status.st_size:
+                await _send_file(exchange, descriptor, status.st_size)
+            else:
+                await _send_unsized(exchange, path, descriptor)
+        finally:
+            os.close(descriptor)
 
+    async def write(self, exchange: Exchange) -> None:
+        """Put the body in place of a file, at once when all of it is there and on the disk; or
+        leave all as it was. With an offset, put it into the file, as it comes.
 
-def _shown(path: str) -> str:
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        Missing directories are made. A file that is replaced hands on its mode and its owner.
+        """
+        path = self._paths.asked(exchange)
+        target = os.path.realpath(self._paths.target(path))  # noqa: ASYNC240  # all disk is waited for
+        span = _span(exchange)
+        try:
+            if span is None:
+                await self._replace(exchange, path, target)
+            else:
+                await self._write_at(exchange, path, target, span)
+        except OSError as exc:
+            raise explain(path, exc) from exc
+        await exchange.answer_nothing()
 
+    async def _replace(self, exchange: Exchange, path: str, target: str) -> None:
+        temporary = f"{os.path.dirname(target)}/.longshore-{os.urandom(8).hex()}"
+        before = _look(path, target)
+        make_directories(os.path.dirname(target))
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            try:
+                self._paths.check(descriptor, path)
+                while data := await exchange.receive():
+                    _write_all(descriptor, data)
+                if before is not None:
+                    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+                    _hand_over(descriptor, before)
+                await synchronize(descriptor)
+            finally:
+                os.close(descriptor)
+            os.rename(temporary, target)
+        finally:
+            discard(temporary)
 
-def _is_directory(path: str) -> ApiError:
-    message = (
-        f"Path is a directory, not a file: {_shown(path)}. "
-        "Use /api/v1/files/list to list directory contents."
-    )
-    return ApiError(400, "IS_DIRECTORY", message)
+    async def _write_at(self, exchange: Exchange, path: str, target: str, span: Span) -> None:
+        if _look(path, target) is None and not span.start:
+            make_directories(os.path.dirname(target))
+        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | (0 if span.start else os.O_CREAT)
+        descriptor = os.open(target, flags, 0o666)
+        try:
+            self._paths.check(descriptor, path)
+            size = os.fstat(descriptor).st_size
+            if span.start > size:
+                told = (("Content-Range", f"bytes */{size}"),)
+                message = f"{shown(path)} has {size} bytes: there would be a hole before the others"
+                raise ApiError(409, "OFFSET_MISMATCH", message, headers=told)
+            os.lseek(descriptor, span.start, os.SEEK_SET)
+            position = span.start
+            while data := await exchange.receive():
+                _write_all(descriptor, data)
+                position += len(data)
+            if span.end not in (None, position):
+                raise ApiError(400, "BAD_REQUEST", "the body has another length than it said")
+            if span.size == position:
+                os.ftruncate(descriptor, position)
+            await synchronize(descriptor)
+        finally:
+            os.close(descriptor)
 
-
-async def read(exchange: Exchange) -> None:
-    """A file, or the part of it that a Range header asks for."""
-    path = _path(exchange)
-    try:
-        # Opening a pipe must not wait for who writes to it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
-    except OSError as exc:
-        raise _explain(path, exc) from exc
-    try:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise _is_directory(path)
-        if not stat.S_ISREG(status.st_mode):
-            raise ApiError(400, "NOT_A_FILE", f"Path is not a regular file: {_shown(path)}")
-        if status.st_size:
-            await _send_file(exchange, descriptor, status.st_size)
-        else:
-            await _send_unsized(exchange, path, descriptor)
-    finally:
-        os.close(descriptor)
+    async def show_directory(self, exchange: Exchange) -> None:
+        """Directories first, then by name. What links point to is not looked at."""
+        path = self._paths.asked(exchange)
+        try:
+            with os.scandir(self._paths.target(path)) as found:
+                entries = [_entry(entry) for entry in found]
+        except NotADirectoryError as exc:
+            message = f"Path is not a directory: {shown(path)}"
+            raise ApiError(400, "NOT_A_DIRECTORY", message) from exc
+        except OSError as exc:
+            raise explain(path, exc) from exc
+        entries.sort(key=lambda entry: (not entry["is_dir"], str(entry["name"]).encode()))
+        listed: list[JSON] = [*entries]
+        await exchange.answer(200, {"path": shown(path), "entries": listed})
 
 
 async def _send_file(exchange: Exchange, descriptor: int, size: int) -> None:
@@ -92,8 +147,8 @@ async def _send_file(exchange: Exchange, descriptor: int, size: int) -> None:
     if span is None:
         await exchange.open(200, kind, size, ranges)
     else:
-        shown = ("Content-Range", f"bytes {start}-{end - 1}/{size}")
-        await exchange.open(206, kind, end - start, ranges, shown)
+        part = ("Content-Range", f"bytes {start}-{end - 1}/{size}")
+        await exchange.open(206, kind, end - start, ranges, part)
     if exchange.wants_body:
         await exchange.stream.send_file(descriptor, start, end)
 
@@ -110,51 +165,33 @@ async def _send_unsized(exchange: Exchange, path: str, descriptor: int) -> None:
             await pause()
             data = os.read(descriptor, _PIECE)
     except OSError as exc:
-        raise _explain(path, exc) from exc
+        raise explain(path, exc) from exc
     await exchange.close()
 
 
-async def write(exchange: Exchange) -> None:
-    """Put the body in place of a file, at once when all of it is there; or leave all as it was.
-
-    Missing directories are made. A file that is replaced hands on its mode and its owner.
-    """
-    path = _path(exchange)
-    target = os.path.realpath(path)  # noqa: ASYNC240  # the disk is waited for, here as everywhere
-    temporary = f"{os.path.dirname(target)}/.longshore-{os.urandom(8).hex()}"
-    try:
-        before = _look(path, target)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    except OSError as exc:
-        raise _explain(path, exc) from exc
-    try:
-        try:
-            while data := await exchange.receive():
-                _write_all(descriptor, data)
-            if before is not None:
-                os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
-                _hand_over(descriptor, before)
-        finally:
-            os.close(descriptor)
-        os.rename(temporary, target)
-    except OSError as exc:
-        raise _explain(path, exc) from exc
-    finally:
-        _discard(temporary)
-    await exchange.answer_nothing()
+def _span(exchange: Exchange) -> Span | None:
+    """The part of a file that the body is. Raises ApiError 400."""
+    header = exchange.head.headers.get("content-range")
+    if header is not None:
+        return parse_content_range(header)
+    offset = exchange.head.query.get("offset")
+    if offset is None:
+        return None
+    if not offset.isascii() or not offset.isdigit() or len(offset) > 18:
+        raise ApiError(400, "BAD_REQUEST", "offset: a number of bytes is wanted")
+    return Span(int(offset))
 
 
 def _look(path: str, target: str) -> os.stat_result | None:
-    """What is to be replaced, if there is something and it may be."""
+    """What is to be written to, if there is something and it may be."""
     try:
         status = os.stat(target)
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(status.st_mode):
-        raise _is_directory(path)
+        raise is_directory(path)
     if not stat.S_ISREG(status.st_mode):
-        raise ApiError(400, "NOT_A_FILE", f"Path is not a regular file: {_shown(path)}")
+        raise is_no_file(path)
     return status
 
 
@@ -171,51 +208,19 @@ def _hand_over(descriptor: int, before: os.stat_result) -> None:
         return
 
 
-def _discard(temporary: str) -> None:
-    try:
-        os.unlink(temporary)
-    except OSError:
-        return
-
-
-async def delete(exchange: Exchange) -> None:
-    path = _path(exchange)
-    try:
-        if stat.S_ISDIR(os.lstat(path).st_mode):
-            raise _is_directory(path)
-        os.unlink(path)
-    except OSError as exc:
-        raise _explain(path, exc) from exc
-    await exchange.answer_nothing()
-
-
-async def show_directory(exchange: Exchange) -> None:
-    """Directories first, then by name. What links point to is not looked at."""
-    path = _path(exchange)
-    try:
-        with os.scandir(path) as found:
-            entries = [_entry(entry) for entry in found]
-    except NotADirectoryError as exc:
-        message = f"Path is not a directory: {_shown(path)}"
-        raise ApiError(400, "NOT_A_DIRECTORY", message) from exc
-    except OSError as exc:
-        raise _explain(path, exc) from exc
-    entries.sort(key=lambda entry: (not entry["is_dir"], str(entry["name"]).encode()))
-    listed: list[JSON] = [*entries]
-    await exchange.answer(200, {"path": _shown(path), "entries": listed})
-
-
 def _entry(entry: os.DirEntry[str]) -> dict[str, JSON]:
-    shown: dict[str, JSON] = {
-        "name": _shown(entry.name),
+    described: dict[str, JSON] = {
+        "name": shown(entry.name),
         "is_dir": entry.is_dir(follow_symlinks=False),
         "size": None,
         "modified_at": None,
     }
+    if (name := encoded(entry.name)) is not None:
+        described["name_encoded"] = name
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError:
-        return shown
-    shown["size"] = None if shown["is_dir"] else status.st_size
-    shown["modified_at"] = status.st_mtime_ns // 1_000_000
-    return shown
+        return described
+    described["size"] = None if described["is_dir"] else status.st_size
+    described["modified_at"] = status.st_mtime_ns // 1_000_000
+    return described

@@ -11,10 +11,10 @@ from time import monotonic
 from longshore_daemon.inside.exchange import Exchange
 from longshore_daemon.inside.fields import Fields
 from longshore_daemon.inside.jsontext import dumps
-from longshore_daemon.inside.lines import Line, Lines
+from longshore_daemon.inside.lines import Gap, Line, Lines
 from longshore_daemon.inside.loop import Wait, pause
 from longshore_daemon.inside.output import STDERR, STDOUT
-from longshore_daemon.inside.output_routes import Batch, streams_of
+from longshore_daemon.inside.output_routes import Batch, describe, streams_of
 from longshore_daemon.inside.process_routes import find, read_command, spawn
 from longshore_daemon.inside.stream import Disconnected
 
@@ -46,8 +46,9 @@ class FollowRoutes:
             events.named = len(streams) > 1
             await events.send_all(process, float("inf"))
             lost: dict[str, JSON] = {"output_lost": True} if process.output.lost else {}
-            await exchange.send(b"event: eof\n")
-            await _send(exchange, lost)
+            # Without the space, which SSE leaves to the sender: to clients of the field that look
+            # for `data: `, every such line is a line of output.
+            await exchange.send(b"event: eof\ndata:" + dumps(lost) + b"\n\n")
             await exchange.close()
 
     async def run(self, exchange: Exchange) -> None:
@@ -56,10 +57,9 @@ class FollowRoutes:
         The client may hang up: the process goes on, for as long as its timeout lets it.
         """
         fields = Fields(await exchange.receive_json())
-        command, timeout = read_command(fields), fields.positive("timeout")
+        command = read_command(fields)
+        command.timeout = fields.positive("timeout")
         process = spawn(self._processes, command)
-        if timeout is not None:
-            self._processes.limit(process, timeout)
         with process.output.open() as reader:
             await _open(exchange)
             await _send(exchange, {"pid": process.pid, "started_at": process.started_at})
@@ -134,8 +134,19 @@ class _Events:
         if wait.fired == gone[0]:
             raise Disconnected("the follower hung up")
 
-    async def _add(self, line: Line) -> None:
+    async def _add(self, line: Line | Gap) -> None:
+        if isinstance(line, Gap):
+            await self._add_gap(line)
+            return
         before = self.prefix + b'data: {"line":'
         stream = b',"stream":' + _NAMES[line.stream] if self.named else b""
         after = b',"timestamp":%d%b}\n\n' % (line.ms, stream)
-        await self._batch.add_line(before, self._lines, line, after)
+        hole = await self._batch.add_line(before, self._lines, line, after)
+        if hole is not None:
+            await self._add_gap(hole)
+
+    async def _add_gap(self, gap: Gap) -> None:
+        if self.prefix:
+            await self._batch.add(b"event: gap\ndata: " + dumps(describe(gap)) + b"\n\n")
+        else:
+            await self._batch.add(b"data: " + dumps({"gap": describe(gap)}) + b"\n\n")

@@ -57,10 +57,9 @@ class FrameRoutes:
         The client may hang up: the process goes on, for as long as its timeout lets it.
         """
         fields = Fields(await exchange.receive_json())
-        command, timeout = read_command(fields), fields.positive("timeout")
+        command = read_command(fields)
+        command.timeout = fields.positive("timeout")
         process = spawn(self._processes, command)
-        if timeout is not None:
-            self._processes.limit(process, timeout)
         with process.output.open() as reader:
             await _open(exchange)
             frames = _Frames(exchange, reader, 0)
@@ -87,14 +86,14 @@ def _seconds_of(exchange: Exchange) -> float:
 class _Frames:
     """Sends what a reader finds, from a byte of all that came on."""
 
-    __slots__ = ("_batch", "_chunk", "_exchange", "_offset", "_reader")
+    __slots__ = ("_batch", "_exchange", "_next", "_offset", "_reader")
 
     def __init__(self, exchange: Exchange, reader: Reader, offset: int) -> None:
         self._exchange = exchange
         self._batch = Batch(exchange)
         self._reader = reader
         self._offset = offset
-        self._chunk = reader.find(offset)
+        self._next = reader.find(offset)
 
     async def send_all(self, process: Process, last_moment: float) -> None:
         """To the end of the process and, briefly, of those who hold its output; or until then."""
@@ -117,14 +116,16 @@ class _Frames:
         await self._batch.add(_HEAD.pack(_EVENT, len(data)) + data)
 
     async def _send_present(self) -> None:
-        while self._chunk < self._reader.chunks():
-            chunk = self._reader.chunk(self._chunk)
-            self._chunk += 1
+        while (chunk := self._reader.chunk(self._next)) is not None:
+            self._next = chunk.number + 1
             skipped = max(0, self._offset - chunk.total)
-            if skipped < chunk.length:
-                past = chunk.start + chunk.length
-                data = self._reader.read(chunk.stream, chunk.start + skipped, past)
+            data = self._reader.read(chunk.stream, chunk.start + skipped, chunk.end)
+            if data:
+                place = chunk.total_end - len(data)
+                if self._offset < place:
+                    await self.add_event({"gap": {"from": self._offset, "to": place}})
                 await self._batch.add(_HEAD.pack(_OUTPUT + chunk.stream, len(data)) + data)
+                self._offset = chunk.total_end
             await pause()
         await self._batch.flush()
 

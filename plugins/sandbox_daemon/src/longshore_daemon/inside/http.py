@@ -218,3 +218,33 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     if start >= end:
         raise BadRequest(f"there are {size} bytes, not {span}", 416, "RANGE_NOT_SATISFIABLE")
     return start, end
+
+
+class Span:
+    """The part of a file that a body is: up to `end`, of `size` in all, where these are said."""
+
+    __slots__ = ("end", "size", "start")
+
+    def __init__(self, start: int, end: int | None = None, size: int | None = None) -> None:
+        self.start = start
+        self.end = end
+        self.size = size
+
+
+def parse_content_range(header: str) -> Span:
+    """Raises BadRequest."""
+    unit, _, rest = header.strip().partition(" ")
+    span, slash, size = rest.strip().partition("/")
+    first, dash, last = span.partition("-")
+    numbers = [first, last] if size == "*" else [first, last, size]
+    if unit.lower() != "bytes" or not slash or not dash or not all(map(_is_number, numbers)):
+        raise BadRequest("Content-Range: bytes FIRST-LAST/SIZE is wanted, or * for the size")
+    start, end = int(first), int(last) + 1
+    whole = None if size == "*" else int(size)
+    if start >= end or (whole is not None and end > whole):
+        raise BadRequest(f"Content-Range: there are no bytes {span} of {size}")
+    return Span(start, end, whole)
+
+
+def _is_number(text: str) -> bool:
+    return 0 < len(text) <= 18 and _DIGITS.issuperset(text.encode("latin-1", "replace"))

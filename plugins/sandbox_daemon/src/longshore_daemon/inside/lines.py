@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from longshore_daemon.inside.output import STDERR, STDOUT, Chunk, Reader
+from longshore_daemon.inside.output import PIECE, STDERR, STDOUT, Chunk, Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,10 +21,22 @@ class Line:
         self.ms = ms
 
 
+class Gap:
+    """Bytes `start` to `end` of a stream, which are kept no more and were not shown."""
+
+    __slots__ = ("end", "start", "stream")
+
+    def __init__(self, stream: int, start: int, end: int) -> None:
+        self.stream = stream
+        self.start = start
+        self.end = end
+
+
 class Lines:
     """Finds the lines of some streams, in the order in which they were completed.
 
-    Holds one chunk at a time: a line of any length is a pair of offsets.
+    Holds one chunk at a time: a line of any length is a pair of offsets. What the rings have room
+    for no more is missing from them, and comes as gaps.
     """
 
     __slots__ = (
@@ -32,6 +44,7 @@ class Lines:
         "_data_start",
         "_data_stream",
         "_end",
+        "_hole",
         "_last",
         "_next",
         "_open",
@@ -44,21 +57,26 @@ class Lines:
         self._streams = streams
         self._next = 0
         self._end: int | None = None
+        self._hole: Gap | None = None
         self._open = [Line(STDOUT, 0, 0, 0), Line(STDERR, 0, 0, 0)]
         self._last = [0, 0]
         self._data, self._data_stream, self._data_start = b"", STDOUT, 0
 
-    def stop_at_present(self) -> None:
-        """What comes from now on is not looked at any more."""
-        self._end = self._reader.chunks()
+    def stop_at(self, total: int) -> None:
+        """What comes from there on, among both streams, is not looked at."""
+        self._end = total
 
-    def more(self) -> list[Line] | None:
-        """The lines that the next chunk completes; `None` when no chunk has come since."""
-        if self._next >= (self._reader.chunks() if self._end is None else self._end):
-            return None
+    def more(self) -> list[Line | Gap] | None:
+        """The lines that the next chunk completes, after what is missing before it; `None` when no
+        chunk has come since. What was found before is not at hand any more then."""
         chunk = self._reader.chunk(self._next)
-        self._next += 1
-        return self._split(chunk) if chunk.stream in self._streams else []
+        if chunk is None or (self._end is not None and chunk.total >= self._end):
+            return None
+        self._next = chunk.number + 1
+        start = max(chunk.start, self._reader.start(chunk.stream))
+        if chunk.stream not in self._streams or start >= chunk.end:
+            return []
+        return [*self._skip_to(start, chunk), *self._split(start, chunk)]
 
     def rest(self) -> list[Line]:
         """What no newline has ended. Ask last."""
@@ -73,11 +91,32 @@ class Lines:
         return None
 
     def pieces(self, line: Line) -> Iterator[bytes]:
-        return self._reader.pieces(line.stream, line.start, line.end)
+        """What is there of it, whenever the next piece is asked for."""
+        for position in range(line.start, line.end, PIECE):
+            end = min(position + PIECE, line.end)
+            first = min(max(position, self._reader.start(line.stream)), end)
+            if first > position:
+                start = position if self._hole is None else self._hole.start
+                self._hole = Gap(line.stream, start, first)
+            yield self._reader.read(line.stream, first, end)
 
-    def _split(self, chunk: Chunk) -> list[Line]:
-        stream, start = chunk.stream, chunk.start
-        data = self._reader.read(stream, start, start + chunk.length)
+    def take_hole(self) -> Gap | None:
+        """What was missing from the line whose pieces were taken last."""
+        hole, self._hole = self._hole, None
+        return hole
+
+    def _skip_to(self, start: int, chunk: Chunk) -> list[Gap]:
+        """A line of which something has gone is not put together of what came before and after."""
+        line = self._open[chunk.stream]
+        if start <= line.end:
+            return []
+        self._open[chunk.stream] = Line(chunk.stream, start, start, chunk.ms)
+        self._last[chunk.stream] = 0
+        return [Gap(chunk.stream, line.start, start)]
+
+    def _split(self, start: int, chunk: Chunk) -> list[Line]:
+        stream = chunk.stream
+        data = self._reader.read(stream, start, chunk.end)
         lines: list[Line] = []
         begin, position = self._open[stream].start, data.find(b"\n")
         while position >= 0:
@@ -87,7 +126,7 @@ class Lines:
             lines.append(Line(stream, begin, end - carriage_return, chunk.ms))
             begin = end + 1
             position = data.find(b"\n", position + 1)
-        self._open[stream] = Line(stream, begin, start + chunk.length, chunk.ms)
+        self._open[stream] = Line(stream, begin, chunk.end, chunk.ms)
         self._last[stream] = data[-1]
         self._data, self._data_stream, self._data_start = data, stream, start
         return lines

@@ -1,27 +1,30 @@
-"""What a process has written: bytes in files, and an index of the order in which they came.
+"""What a process has written: the latest of it, as bytes on the disk, and the order they came in.
 
-Three files a process: its standard output, its standard error, and a record for each piece that
-arrived, of either. Readers have descriptors and offsets of their own, so that a slow one holds up
-nobody, and so that between what was and what comes there is no gap to lose anything in.
+Three rings a process: its standard output, its standard error, and a record for each piece that
+arrived, of either. Readers have descriptors and places of their own, so that a slow one holds up
+nobody, and so that between what was and what comes there is no gap to lose anything in. What one
+misses in the end is what the rings had no room for, and that is told as a range of offsets.
 """
 
 from __future__ import annotations
 
-import os
 from struct import Struct
 from time import time_ns
 
 from longshore_daemon.inside.journal import note
 from longshore_daemon.inside.loop import Bell
+from longshore_daemon.inside.ring import Ring, RingReader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
 
 STDOUT, STDERR, INDEX = 0, 1, 2
 NAMES = ("stdout", "stderr", "index")
 PIECE = 65536
 _RECORD = Struct("<QQQII")
+_LEAST_RECORDS = 32768
+"""An index is a quarter of its streams, but never less: pieces are as small as a writer likes."""
 
 
 def now_ms() -> int:
@@ -31,40 +34,64 @@ def now_ms() -> int:
 class Chunk:
     """A record of the index: so many bytes of a stream came at once, then."""
 
-    __slots__ = ("length", "ms", "start", "stream", "total")
+    __slots__ = ("length", "ms", "number", "places", "stream")
 
-    def __init__(self, record: bytes) -> None:
-        self.total: int
-        self.start: int
-        self.ms: int
-        self.length: int
-        self.stream: int
-        self.total, self.start, self.ms, self.length, self.stream = _RECORD.unpack(record)
+    def __init__(self, number: int, record: bytes) -> None:
+        fields: tuple[int, int, int, int, int] = _RECORD.unpack(record)
+        self.number = number
+        self.places = fields[:2]
+        """How much of each stream had come before."""
+        self.ms, self.length, self.stream = fields[2:]
+
+    @property
+    def start(self) -> int:
+        """In its stream."""
+        return self.places[self.stream]
+
+    @property
+    def end(self) -> int:
+        return self.start + self.length
+
+    @property
+    def total(self) -> int:
+        """Where it begins among both streams."""
+        return sum(self.places)
+
+    @property
+    def total_end(self) -> int:
+        return self.total + self.length
+
+    def end_of(self, stream: int) -> int:
+        """How much of a stream had come after it."""
+        return self.places[stream] + (self.length if stream == self.stream else 0)
 
 
 class Output:
     """The writing side. `changed` rings when there is more, or when there will be no more."""
 
-    __slots__ = ("_files", "_prefix", "_sizes", "_total", "broken", "changed", "lost", "sources")
+    __slots__ = ("broken", "changed", "lost", "rings", "sources")
 
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-        self._sizes = [0, 0]
-        self._total = 0
-        self._files: list[int] = []
+    def __init__(self, prefix: str, limit: int) -> None:
+        """Keeps `limit` bytes of each stream. Raises OSError."""
+        index = _RECORD.size * max(limit // 4 // _RECORD.size, _LEAST_RECORDS)
+        self.rings: list[Ring] = []
         self.broken = False
         self.lost = False
         """Whether something that was written could not be kept."""
         self.changed = Bell()
         self.sources = 0
         """How many pipes still lead here."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         try:
-            for name in NAMES:
-                self._files.append(os.open(f"{prefix}.{name}", flags, 0o600))
+            for name, size in zip(NAMES, (limit, limit, index), strict=True):
+                self.rings.append(Ring(f"{prefix}.{name}", size))
         except OSError:
             self.remove()
             raise
+
+    @property
+    def total(self) -> int:
+        """How many bytes came, of both streams."""
+        return self.rings[STDOUT].size + self.rings[STDERR].size
 
     def append(self, stream: int, data: bytes) -> None:
         """Keep `data`. A full disk ends the keeping, not the process that writes."""
@@ -73,11 +100,11 @@ class Output:
         try:
             view = memoryview(data)
             while view:
-                length = os.write(self._files[stream], view)
-                record = _RECORD.pack(self._total, self._sizes[stream], now_ms(), length, stream)
-                os.write(self._files[INDEX], record)
-                self._sizes[stream] += length
-                self._total += length
+                places = self.rings[STDOUT].size, self.rings[STDERR].size
+                length = self.rings[stream].append(view)
+                record = memoryview(_RECORD.pack(*places, now_ms(), length, stream))
+                while record:
+                    record = record[self.rings[INDEX].append(record) :]
                 view = view[length:]
         except OSError as exc:
             self.broken = self.lost = True
@@ -94,20 +121,17 @@ class Output:
             self._close()
 
     def open(self) -> Reader:
-        return Reader(self._prefix)
+        return Reader(self.rings)
 
     def remove(self) -> None:
         """Forget it all. Readers on their way go on to the end."""
         self._close()
-        for name in NAMES:
-            try:
-                os.unlink(f"{self._prefix}.{name}")
-            except FileNotFoundError:
-                continue
+        for ring in self.rings:
+            ring.remove()
 
     def _close(self) -> None:
-        while self._files:
-            os.close(self._files.pop())
+        for ring in self.rings:
+            ring.close()
         # Pieces may still come, to a process that was forgotten while its children write on.
         self.broken = True
 
@@ -115,13 +139,14 @@ class Output:
 class Reader:
     """The reading side: a context manager that holds the three files open."""
 
-    __slots__ = ("_files",)
+    __slots__ = ("_rings",)
 
-    def __init__(self, prefix: str) -> None:
-        self._files: list[int] = []
+    def __init__(self, rings: list[Ring]) -> None:
+        """Raises OSError."""
+        self._rings: list[RingReader] = []
         try:
-            for name in NAMES:
-                self._files.append(os.open(f"{prefix}.{name}", os.O_RDONLY))
+            for ring in rings:
+                self._rings.append(RingReader(ring))
         except OSError:
             self.close()
             raise
@@ -133,37 +158,55 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        while self._files:
-            os.close(self._files.pop())
+        while self._rings:
+            self._rings.pop().close()
 
-    def chunks(self) -> int:
-        """How many records there are by now."""
-        return os.fstat(self._files[INDEX]).st_size // _RECORD.size
-
-    def chunk(self, number: int) -> Chunk:
-        return Chunk(os.pread(self._files[INDEX], _RECORD.size, number * _RECORD.size))
+    def start(self, stream: int) -> int:
+        """The first byte of a stream that is still there."""
+        return self._rings[stream].ring.start
 
     def size(self, stream: int) -> int:
-        return os.fstat(self._files[stream]).st_size
-
-    def descriptor(self, stream: int) -> int:
-        return self._files[stream]
+        """How many bytes of a stream came by now."""
+        return self._rings[stream].ring.size
 
     def read(self, stream: int, start: int, end: int) -> bytes:
-        return os.pread(self._files[stream], end - start, start)
+        """What is still there of those bytes: their end, if not all of them."""
+        return self._rings[stream].read(start, end)
 
-    def pieces(self, stream: int, start: int, end: int) -> Iterator[bytes]:
-        for position in range(start, end, PIECE):
-            yield self.read(stream, position, min(position + PIECE, end))
+    def chunk(self, number: int) -> Chunk | None:
+        """That record, or the first after it that is still there; `None`: it has not come yet."""
+        index = self._rings[INDEX]
+        number = max(number, index.ring.start // _RECORD.size)
+        if number >= index.ring.size // _RECORD.size:
+            return None
+        place = number * _RECORD.size
+        return Chunk(number, index.read(place, place + _RECORD.size))
 
     def find(self, offset: int) -> int:
-        """The number of the chunk that holds byte `offset` of all that came."""
-        low, high = 0, self.chunks()
+        """The number of the first record that goes beyond that place among both streams."""
+        return self._find(lambda chunk: chunk.total_end > offset)
+
+    def whole_from(self) -> int:
+        """The place among both streams from which on nothing is missing."""
+        oldest = self.chunk(0)
+        starts = [(stream, self.start(stream)) for stream in (STDOUT, STDERR)]
+        capped = [self._place_of(stream, start) for stream, start in starts if start]
+        return max([0 if oldest is None else oldest.total, *capped])
+
+    def _place_of(self, stream: int, offset: int) -> int:
+        """Where a byte of one stream is among both."""
+        chunk = self.chunk(self._find(lambda chunk: chunk.end_of(stream) > offset))
+        return 0 if chunk is None else chunk.total + offset - chunk.places[stream]
+
+    def _find(self, is_reached: Callable[[Chunk], bool]) -> int:
+        """The first record of which that holds, as it does for all that follow it."""
+        low = self._rings[INDEX].ring.start // _RECORD.size
+        high = self._rings[INDEX].ring.size // _RECORD.size
         while low < high:
             middle = (low + high) // 2
             chunk = self.chunk(middle)
-            if chunk.total + chunk.length <= offset:
-                low = middle + 1
-            else:
+            if chunk is None or is_reached(chunk):
                 high = middle
+            else:
+                low = middle + 1
         return low

@@ -7,14 +7,18 @@ so that one of any length passes through without ever being held.
 from __future__ import annotations
 
 from longshore_daemon.inside.exchange import ApiError, Exchange
-from longshore_daemon.inside.jsontext import escaped, quoted
-from longshore_daemon.inside.lines import Line, Lines
+from longshore_daemon.inside.jsontext import dumps, escaped, quoted
+from longshore_daemon.inside.lines import Gap, Line, Lines
 from longshore_daemon.inside.loop import pause
-from longshore_daemon.inside.output import STDERR, STDOUT, Reader
+from longshore_daemon.inside.output import NAMES, STDERR, STDOUT, Reader
 from longshore_daemon.inside.process_routes import find
+from longshore_daemon.inside.stream import Disconnected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from longshore_daemon.inside.jsontext import JSON
     from longshore_daemon.inside.process import Process
     from longshore_daemon.inside.processes import Processes
 
@@ -38,15 +42,18 @@ class Batch:
         if self._size >= _BATCH:
             await self.flush()
 
-    async def add_line(self, before: bytes, lines: Lines, line: Line, after: bytes = b"") -> None:
-        """The text of a line as a JSON string, and what is around it."""
+    async def add_line(
+        self, before: bytes, lines: Lines, line: Line, after: bytes = b""
+    ) -> Gap | None:
+        """The text of a line as a JSON string, and what is around it; what it lacks comes back."""
         if (text := lines.whole(line)) is not None:
             await self.add(before + quoted(text) + after)
-            return
+            return None
         await self.add(before + b'"')
         for piece in escaped(lines.pieces(line)):
             await self.add(piece)
         await self.add(b'"' + after)
+        return lines.take_hole()
 
     async def flush(self) -> None:
         data = b"".join(self._pieces)
@@ -75,33 +82,50 @@ class OutputRoutes:
             if exchange.head.query.get("raw") not in ("1", "true"):
                 await _send_lines(exchange, process, Lines(reader, streams))
             elif len(streams) == 1:
-                end = reader.size(streams[0])
-                start = await _open_raw(exchange, end)
-                await exchange.stream.send_file(reader.descriptor(streams[0]), start, end)
+                await _send_stream(exchange, reader, streams[0])
             else:
                 await _send_interleaved(exchange, reader)
 
 
 async def _send_lines(exchange: Exchange, process: Process, lines: Lines) -> None:
-    lines.stop_at_present()
+    lines.stop_at(process.output.total)
     await exchange.open(200, "application/json", None)
-    batch = Batch(exchange)
-    await batch.add(b'{"pid":%d,"lines":[' % process.pid)
-    count = 0
+    listing = _Listing(exchange)
+    await listing.add(b'{"pid":%d,"lines":[' % process.pid)
     while (found := lines.more()) is not None:
-        count = await _add_lines(batch, lines, found, count)
+        await listing.add_all(lines, found)
         await pause()
-    count = await _add_lines(batch, lines, lines.rest(), count)
-    await batch.add(b'],"line_count":%d}' % count)
-    await batch.flush()
+    await listing.add_all(lines, lines.rest())
+    await listing.add(b'],"line_count":%d' % listing.count)
+    if listing.gaps:
+        await listing.add(b',"gaps":' + dumps(listing.gaps))
+    await listing.add(b"}")
+    await listing.flush()
     await exchange.close()
 
 
-async def _add_lines(batch: Batch, lines: Lines, found: list[Line], count: int) -> int:
-    for line in found:
-        await batch.add_line(b"," if count else b"", lines, line)
-        count += 1
-    return count
+class _Listing(Batch):
+    """Lines as a list. What is missing is told after it."""
+
+    __slots__ = ("count", "gaps")
+
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__(exchange)
+        self.count = 0
+        self.gaps: list[JSON] = []
+
+    async def add_all(self, lines: Lines, found: Sequence[Line | Gap]) -> None:
+        for line in found:
+            gap = line if isinstance(line, Gap) else None
+            if not isinstance(line, Gap):
+                gap = await self.add_line(b"," if self.count else b"", lines, line)
+                self.count += 1
+            if gap is not None:
+                self.gaps.append(describe(gap))
+
+
+def describe(gap: Gap) -> dict[str, JSON]:
+    return {"stream": NAMES[gap.stream], "from": gap.start, "to": gap.end}
 
 
 def offset_of(exchange: Exchange) -> int:
@@ -112,20 +136,44 @@ def offset_of(exchange: Exchange) -> int:
     return int(offset)
 
 
-async def _open_raw(exchange: Exchange, end: int) -> int:
-    """Begin an answer of the bytes from the query's `offset` on; what it is comes back."""
-    start = min(offset_of(exchange), end)
-    await exchange.open(200, "application/octet-stream", end - start)
+async def _open_raw(exchange: Exchange, first: int, end: int) -> int:
+    """Begin an answer of the bytes from the query's `offset` on; what it is comes back.
+
+    What is kept no more, before `first`, is told.
+    """
+    offset = offset_of(exchange)
+    start = min(max(offset, first), end)
+    missing = (("Longshore-Output-Gap", f"{offset}-{start}"),) if offset < start else ()
+    await exchange.open(200, "application/octet-stream", end - start, *missing)
     return start
 
 
+async def _send_stream(exchange: Exchange, reader: Reader, stream: int) -> None:
+    end = reader.size(stream)
+    start = await _open_raw(exchange, reader.start(stream), end)
+    for position in range(start, end, _BATCH):
+        await _send_bytes(exchange, reader, stream, position, min(position + _BATCH, end))
+
+
 async def _send_interleaved(exchange: Exchange, reader: Reader) -> None:
-    chunks = reader.chunks()
-    last = reader.chunk(chunks - 1) if chunks else None
-    start = await _open_raw(exchange, last.total + last.length if last else 0)
-    for number in range(reader.find(start), chunks):
-        chunk = reader.chunk(number)
-        skipped = max(0, start - chunk.total)
-        first, past = chunk.start + skipped, chunk.start + chunk.length
-        await exchange.send(reader.read(chunk.stream, first, past))
-        await pause()
+    end = reader.size(STDOUT) + reader.size(STDERR)
+    start = await _open_raw(exchange, reader.whole_from(), end)
+    number = reader.find(start)
+    while (chunk := reader.chunk(number)) is not None and chunk.total < end:
+        if chunk.total > start:
+            raise Disconnected("the reader has fallen behind the ring")
+        first = chunk.start + start - chunk.total
+        await _send_bytes(exchange, reader, chunk.stream, first, chunk.end)
+        number, start = chunk.number + 1, chunk.total_end
+
+
+async def _send_bytes(
+    exchange: Exchange, reader: Reader, stream: int, start: int, end: int
+) -> None:
+    """Copied, and not sent from the file: the ring may be on its way round while they travel."""
+    data = reader.read(stream, start, end)
+    if len(data) < end - start:
+        # So many bytes were announced. Who asks again from there on is told of the gap.
+        raise Disconnected("the reader has fallen behind the ring")
+    await exchange.send(data)
+    await pause()

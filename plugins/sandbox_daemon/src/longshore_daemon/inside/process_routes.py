@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from longshore_daemon.inside.processes import Processes
 
 
+_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+_NAME_LIMIT = 128
+_RESTART_SECONDS = 10.0
+"""Between SIGTERM and SIGKILL for one that is restarted."""
+
+
 def read_command(fields: Fields) -> Command:
     """What a request asks to be started. Raises ApiError 400 or 422."""
     command = Command(fields.required_text("command"), fields.texts("args"))
@@ -26,10 +32,15 @@ def read_command(fields: Fields) -> Command:
     return command
 
 
-def spawn(processes: Processes, command: Command) -> Process:
-    """Start it. Raises ApiError 400, or 503 when the sandbox is stopping."""
+def refuse_when_stopping(processes: Processes) -> None:
+    """Raises ApiError 503."""
     if processes.stopping:
         raise ApiError(503, "STOPPING", "the sandbox is stopping", retryable=False)
+
+
+def spawn(processes: Processes, command: Command) -> Process:
+    """Start it. Raises ApiError 400, or 503 when the sandbox is stopping."""
+    refuse_when_stopping(processes)
     try:
         return processes.spawn(command)
     except SpawnError as exc:
@@ -37,9 +48,9 @@ def spawn(processes: Processes, command: Command) -> Process:
 
 
 def find(processes: Processes, pid: str) -> Process:
-    """Raises ApiError 404, also for what is no number."""
+    """By its pid, or by its name. Raises ApiError 404."""
     number = int(pid) if pid.isdecimal() and len(pid) < 12 else -1
-    process = processes.get(number)
+    process = processes.get(number) or processes.named(pid)
     if process is None:
         raise ApiError(404, "NOT_FOUND", f"Process {pid} not found")
     return process
@@ -57,11 +68,37 @@ class ProcessRoutes:
         command.stdin = fields.choice("stdin_mode", "closed", "pipe") == "pipe"
         command.stdout = fields.choice("stdout_mode", "capture", "discard") == "capture"
         command.stderr = fields.choice("stderr_mode", "capture", "discard") == "capture"
-        timeout = fields.positive("timeout")
-        process = spawn(self._processes, command)
-        if timeout is not None:
-            self._processes.limit(process, timeout)
-        await exchange.answer(201, process.info())
+        command.timeout = fields.positive("timeout")
+        command.name = self._read_name(fields)
+        await exchange.answer(201, spawn(self._processes, command).info())
+
+    def _read_name(self, fields: Fields) -> str | None:
+        name = fields.text("name")
+        if name is None:
+            return None
+        if not _NAME.issuperset(name) or not 0 < len(name) <= _NAME_LIMIT or name.isdigit():
+            message = "name: up to 128 letters, digits and ._- are wanted, not digits alone"
+            raise ApiError(422, "INVALID_REQUEST", message)
+        taken = self._processes.named(name)
+        if taken is not None and taken.running:
+            message = f"process {taken.pid} is running as {name!r}"
+            raise ApiError(409, "NAME_TAKEN", message)
+        return name
+
+    async def restart(self, exchange: Exchange, pid: str) -> None:
+        """End it, if it runs, and start the same again: another process, of the same name."""
+        process = find(self._processes, pid)
+        refuse_when_stopping(self._processes)
+        try:
+            await self._processes.end(process, _RESTART_SECONDS)
+        except PermissionError as exc:
+            message = f"Process {pid} may not be signalled"
+            raise ApiError(403, "PERMISSION_DENIED", message) from exc
+        name = process.command.name
+        current = self._processes.named(name) if name is not None else None
+        if current is not None and current is not process and current.running:
+            raise ApiError(409, "NAME_TAKEN", f"process {current.pid} is running as {name!r}")
+        await exchange.answer(200, spawn(self._processes, process.command).info())
 
     async def show_all(self, exchange: Exchange) -> None:
         shown: list[JSON] = [process.info() for process in self._processes.all()]

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 from time import monotonic
 
+from longshore_daemon.inside.group import Group, Kin, kin
 from longshore_daemon.inside.loop import READ, Wait, pause
-from longshore_daemon.inside.output import PIECE, Output
-from longshore_daemon.inside.process import Command, Kin, Process, kin
+from longshore_daemon.inside.output import Output
+from longshore_daemon.inside.process import Command, Process
 from longshore_daemon.inside.signals import SIGKILL, SIGTERM
 from longshore_daemon.inside.spawn import Pipes, SpawnError, execute, explain
 
@@ -23,10 +24,9 @@ if TYPE_CHECKING:
 
     from longshore_daemon.inside.loop import Loop
 
+OUTPUT_LIMIT = 2 << 30
 _KEPT = 1000
 """How many ended processes are remembered, with their output."""
-_DRAIN_LIMIT = 1 << 20
-"""No pipe holds more: what a process wrote before its end has been read after so much."""
 _POLL_SECONDS = 0.02
 _KILL_SECONDS = 2.0
 _CLD_EXITED = 1
@@ -34,12 +34,21 @@ _CLD_EXITED = 1
 
 class Processes:
     """The table of them. They inherit `env`; their output is kept in the first that can be
-    written to of `directories`. Raises OSError when none can."""
+    written to of `directories`, up to a limit for each stream. Raises OSError when none can."""
 
-    def __init__(self, loop: Loop, env: Mapping[str, str], directories: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        env: Mapping[str, str],
+        directories: tuple[str, ...],
+        output_limit: int = OUTPUT_LIMIT,
+    ) -> None:
         self.env = dict(env)
+        self._output_limit = output_limit
         self.stopping = False
-        self._loop = loop
+        self.others: dict[int, Group] = {}
+        """Leaders that are not in the table, by pid: reaped here, and ended with the rest."""
+        self.loop = loop
         self._table: dict[int, Process] = {}
         self._serial = 0
         self._logs = _make_directory(directories)
@@ -51,6 +60,11 @@ class Processes:
     def get(self, pid: int) -> Process | None:
         return self._table.get(pid)
 
+    def named(self, name: str) -> Process | None:
+        """The last that was started under a name."""
+        found = [process for process in self._table.values() if process.command.name == name]
+        return found[-1] if found else None
+
     def spawn(self, command: Command) -> Process:
         """Start it. Raises SpawnError."""
         if self.stopping:
@@ -58,12 +72,12 @@ class Processes:
         self._serial += 1
         pipes = Pipes()
         try:
-            output = Output(f"{self._logs}/{self._serial}")
+            output = Output(f"{self._logs}/{self._serial}", self._output_limit)
         except OSError as exc:
             raise SpawnError(f"cannot keep the output of {command.command!r}: {exc}") from exc
         try:
             pipes.open(command, self._null)
-            pid = execute(command, {**self.env, **command.env}, pipes.descriptors)
+            pid = execute(command, {**self.env, **command.env}, pipes.actions)
         except OSError as exc:
             pipes.close()
             output.remove()
@@ -74,8 +88,10 @@ class Processes:
         for descriptor, stream in pipes.outputs.items():
             process.pipes[descriptor] = stream
             output.sources += 1
-            self._loop.start(self._capture(process, descriptor))
+            self.loop.start(self._capture(process, descriptor))
         output.close_unless_fed()
+        if command.timeout is not None:
+            self.loop.start(self._limit(process, monotonic() + command.timeout))
         return process
 
     def _remember(self, process: Process) -> None:
@@ -86,16 +102,23 @@ class Processes:
         self._table[process.pid] = process
 
     async def _capture(self, process: Process, descriptor: int) -> None:
-        while (length := _read_once(process, descriptor)) != 0:
+        while (length := process.read_once(descriptor)) != 0:
             # One that writes without end must not be all that there is.
             await (pause() if length else Wait((descriptor, READ)))
         del process.pipes[descriptor]
         os.close(descriptor)
         process.output.source_ended()
 
-    def limit(self, process: Process, seconds: float) -> None:
-        """Kill it, and note that, when it runs for longer; whoever waits for it or not."""
-        self._loop.start(self._limit(process, monotonic() + seconds))
+    async def end(self, process: Process, grace_seconds: float) -> None:
+        """Ask it to end, kill what is left of it after the grace, and wait until it has ended."""
+        deadline = monotonic() + grace_seconds
+        if process.running:
+            process.ask_to_end()
+        while process.running and await Wait(bells=(process.changed,), deadline=deadline):
+            continue
+        process.kill()
+        while process.running:
+            await Wait(bells=(process.changed,))
 
     async def _limit(self, process: Process, deadline: float) -> None:
         while process.running:
@@ -113,15 +136,14 @@ class Processes:
                 return
             if found is None:
                 return
-            process = self._table.get(found.si_pid)
-            if process is not None:
-                for descriptor in process.pipes:
-                    _drain(process, descriptor)
+            group = self.others.get(found.si_pid) or self._table.get(found.si_pid)
+            if group is not None:
+                group.collect()
             os.waitid(os.P_PID, found.si_pid, os.WEXITED)
-            if process is not None:
+            if group is not None and group.running:
                 exited = found.si_code == _CLD_EXITED
                 status = found.si_status
-                process.end(status if exited else None, None if exited else status)
+                group.end(status if exited else None, None if exited else status)
 
     async def stop(self, grace_seconds: float) -> None:
         """End them all: SIGTERM to every group, SIGKILL to what is left after the grace."""
@@ -133,14 +155,17 @@ class Processes:
         await self._wait_until_empty(_KILL_SECONDS)
         _remove_directory(self._logs)
 
+    def _groups(self) -> tuple[Group, ...]:
+        return (*self._table.values(), *self.others.values())
+
     def _signal_all(self, number: int) -> None:
         living = _living() if number == SIGKILL else None
-        for process in self._table.values():
+        for group in self._groups():
             try:
                 if number == SIGKILL:
-                    process.kill(living)
+                    group.kill(living)
                 else:
-                    process.send_signal(number)
+                    group.ask_to_end()
             except PermissionError:
                 continue
         if os.getpid() == 1:
@@ -162,9 +187,9 @@ class Processes:
             except ProcessLookupError:
                 return False
             return True
-        if any(process.running for process in self._table.values()):
+        if any(group.running for group in self._groups()):
             return True
-        left = [process.pid for process in self._table.values() if process.send_signal(0)]
+        left = [group.pid for group in self._groups() if group.send_signal(0)]
         try:
             # Ended ones whom nobody has reaped yet are still in the group.
             return bool(left) and not {of for _, of in kin().values()}.isdisjoint(left)
@@ -177,23 +202,6 @@ def _living() -> Mapping[int, Kin]:
         return kin()
     except OSError:
         return {}
-
-
-def _read_once(process: Process, descriptor: int) -> int | None:
-    """How much has come; 0: it has ended; `None`: there is nothing yet."""
-    try:
-        data = os.read(descriptor, PIECE)
-    except BlockingIOError:
-        return None
-    if data:
-        process.output.append(process.pipes[descriptor], data)
-    return len(data)
-
-
-def _drain(process: Process, descriptor: int) -> None:
-    left = _DRAIN_LIMIT
-    while left > 0 and (length := _read_once(process, descriptor)):
-        left -= length
 
 
 def _make_directory(candidates: tuple[str, ...]) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from time import monotonic
 
-from longshore_daemon.inside import file_routes
+from longshore_daemon.inside.areas import Areas
 from longshore_daemon.inside.exchange import ApiError, Exchange
+from longshore_daemon.inside.file_routes import FileRoutes
 from longshore_daemon.inside.follow_routes import FollowRoutes
 from longshore_daemon.inside.frame_routes import FrameRoutes
 from longshore_daemon.inside.http import HEAD_LIMIT, BadRequest, Head, parse_head, unquote
 from longshore_daemon.inside.output_routes import OutputRoutes
+from longshore_daemon.inside.paths import Paths
 from longshore_daemon.inside.process_routes import ProcessRoutes
 from longshore_daemon.inside.sandbox import VERSION, Sandbox
 from longshore_daemon.inside.stream import Stream
@@ -30,8 +32,10 @@ _LINGER_SECONDS = 2.0
 class Server:
     """Serves connections, one task each."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Sandbox, paths: Paths) -> None:
         self._sandbox = sandbox
+        self._areas = Areas(sandbox.processes, paths)
+        files = FileRoutes(paths)
         processes = ProcessRoutes(sandbox.processes)
         output, follow = OutputRoutes(sandbox.processes), FollowRoutes(sandbox.processes)
         frames = FrameRoutes(sandbox.processes)
@@ -46,16 +50,16 @@ class Server:
             ("GET", "processes/*", processes.show),
             ("DELETE", "processes/*", processes.delete),
             ("POST", "processes/*/signal", processes.send_signal),
+            ("POST", "processes/*/restart", processes.restart),
             ("POST", "processes/*/stdin", processes.write_stdin),
             ("POST", "processes/*/stdin/close", processes.close_stdin),
             ("GET", "processes/*/frames", frames.follow),
             ("GET", "processes/*/*", output.read),
             ("GET", "processes/*/*/follow", follow.follow),
-            ("GET", "files", file_routes.read),
-            ("HEAD", "files", file_routes.read),
-            ("PUT", "files", file_routes.write),
-            ("DELETE", "files", file_routes.delete),
-            ("GET", "files/list", file_routes.show_directory),
+            ("GET", "files", files.read),
+            ("HEAD", "files", files.read),
+            ("PUT", "files", files.write),
+            ("GET", "files/list", files.show_directory),
         )
 
     async def serve(self, stream: Stream) -> None:
@@ -96,17 +100,22 @@ class Server:
         """Raises ApiError 404 or 405."""
         allowed: list[str] = []
         if head.path.startswith(_PREFIX):
-            for route_method, pattern, route in self._routes:
-                captured = _match(pattern, head.path[len(_PREFIX) :])
-                if captured is not None:
-                    if route_method == head.method:
-                        return route, captured
-                    allowed.append(route_method)
+            path = head.path[len(_PREFIX) :]
+            for find in (self._own_routes, self._areas.routes):
+                for route_method, pattern, route in find(path):
+                    captured = _match(pattern, path)
+                    if captured is not None:
+                        if route_method == head.method:
+                            return route, captured
+                        allowed.append(route_method)
         if allowed:
             message = f"{head.method} is not for {head.path}"
             headers = (("Allow", ", ".join(allowed)),)
             raise ApiError(405, "METHOD_NOT_ALLOWED", message, headers=headers)
         raise ApiError(404, "NOT_FOUND", f"there is nothing at {head.path}")
+
+    def _own_routes(self, _path: str) -> tuple[Route, ...]:
+        return self._routes
 
     async def _answer_info(self, exchange: Exchange) -> None:
         processes = self._sandbox.processes.all()

@@ -11,6 +11,8 @@ else:
     import _signal
 
 SIGCHLD: int = _signal.SIGCHLD
+SIGCONT: int = _signal.SIGCONT
+SIGHUP: int = _signal.SIGHUP
 SIGINT: int = _signal.SIGINT
 SIGKILL: int = _signal.SIGKILL
 SIGTERM: int = _signal.SIGTERM

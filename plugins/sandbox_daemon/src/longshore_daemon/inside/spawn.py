@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from longshore_daemon.inside.process import Command
 
+    Action = tuple[int, int, int] | tuple[int, int, str, int, int]
+
 _TRANSIENT = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 
 
@@ -68,6 +70,10 @@ class Pipes:
             os.close(self.stdin)
             self.stdin = None
 
+    @property
+    def actions(self) -> list[Action]:
+        return [(os.POSIX_SPAWN_DUP2, fd, to) for to, fd in enumerate(self.descriptors)]
+
     def release(self) -> None:
         """The process has its ends: let go of ours of them."""
         while self._theirs:
@@ -82,8 +88,10 @@ class Pipes:
             os.close(self.stdin)
 
 
-def execute(command: Command, env: Mapping[str, str], descriptors: list[int]) -> int:
+def execute(command: Command, env: Mapping[str, str], actions: list[Action]) -> int:
     """Start it as the leader of a new session, from its working directory. Raises OSError.
+
+    The actions give it its descriptors, when it leads that session already.
 
     The directory is entered here, since posix_spawn has no word for it: there is one thread, and
     it is back before anybody looks.
@@ -100,7 +108,7 @@ def execute(command: Command, env: Mapping[str, str], descriptors: list[int]) ->
             found,
             [command.command, *command.args],
             env,
-            file_actions=[(os.POSIX_SPAWN_DUP2, fd, to) for to, fd in enumerate(descriptors)],
+            file_actions=actions,
             setsid=True,
             setsigmask=(),
             setsigdef=CHANGED,

@@ -60,6 +60,35 @@ class Stream:
                 raise Disconnected("the peer has finished")
             return data
 
+    def receive_now(self, finished: bytes | None = None) -> bytes | None:
+        """What is there; `None` for nothing yet. Raises Disconnected at the end.
+
+        With `finished`, that stands for an orderly end.
+        """
+        if self._back:
+            data, self._back = self._back, b""
+            return data
+        try:
+            data = self.socket.recv(_PIECE)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            raise Disconnected(str(exc)) from exc
+        if not data:
+            if finished is not None:
+                return finished
+            raise Disconnected("the peer has finished")
+        return data
+
+    def send_now(self, data: bytes | bytearray) -> int:
+        """As much as goes at once: how much that was. Raises Disconnected."""
+        try:
+            return self.socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as exc:
+            raise Disconnected(str(exc)) from exc
+
     async def send(self, data: bytes) -> None:
         """All of it, at the peer's pace: only a hang-up ends the wait for one who does not read."""
         view = memoryview(data)
