@@ -20,7 +20,7 @@ from longshore_docker.streams import Streams
 Report = Callable[[PullProgress], None]
 
 _PASSING: Final = (
-    *("timeout", "connection refused", "connection reset", "no such host", "EOF", "i/o"),
+    *("timeout", "connection refused", "connection reset", "no such host", ": eof", "i/o"),
     *("temporary", "toomanyrequests", "server error", "bad gateway", "unavailable"),
 )
 """What a registry's errors say when it may do better later."""
@@ -164,7 +164,7 @@ class Layers:
 def refusal(reference: str, reason: str) -> BackendError:
     """What became of a pull, from the engine's words."""
     message = f"cannot pull image {reference}: {' '.join(reason.split())}"
-    if any(word in reason for word in _PASSING):
+    if any(word in reason.lower() for word in _PASSING):
         return RegistryError(message, retryable=True)
     return ImageError(message)
 

@@ -9,7 +9,7 @@ from longshore_core import BackendError
 
 
 async def together(calls: Iterable[Callable[[], Awaitable[None]]], *, at_once: int) -> None:
-    """Make all the calls, some at a time. The first BackendError cancels the rest, and is raised."""
+    """Make all the calls, some at a time. The first BackendError ends the rest, and is raised."""
     failures = list[BackendError]()
     limiter = anyio.CapacityLimiter(at_once)
 
