@@ -152,6 +152,7 @@ async def test_without_credentials_a_pull_is_denied_for_good(
         await store.ensure(registry.reference, lambda _: None)
 
 
+@pytest.mark.filterwarnings("ignore:docker-credential-missing:UserWarning")
 async def test_a_helper_that_is_missing_is_named(
     store: ImageStore, registry: Registry, docker_config: Callable[..., None]
 ) -> None:
