@@ -732,7 +732,7 @@ class TestDocumentation:
             for piece in pieces
             if "async" not in piece and "request" not in piece and "make" not in piece
         ]
-        assert len(blocking) == 4
+        assert len(blocking) == 6
         for piece in blocking:
             exec(piece, names)
 

@@ -15,7 +15,9 @@ from longshore._sandboxes.table import print_json
 @click.command(context_settings={"allow_interspersed_args": True})
 @click.argument("image", required=False)
 @click.argument("entrypoint", nargs=-1, type=click.UNPROCESSED)
-@click.option("--cpus", type=click.FloatRange(min=0, min_open=True), help="Cores.  [default: 1]")
+@click.option(
+    "--cpus", type=click.FloatRange(min=0, min_open=True), metavar="CORES", help="[default: 1]"
+)
 @click.option(
     "--memory", "memory_mb", type=click.IntRange(1), metavar="MIB", help="[default: 1024]"
 )
@@ -27,7 +29,13 @@ from longshore._sandboxes.table import print_json
     metavar="SECONDS",
     help="When it ends by itself; 0: never.  [default: 600]",
 )
-@click.option("--secret", "secret_names", multiple=True, metavar="NAME", help="May be repeated.")
+@click.option(
+    "--secret",
+    "secret_names",
+    multiple=True,
+    metavar="NAME",
+    help="It gets this one; may be repeated.",
+)
 @click.option("--no-internet", is_flag=True, help="No connections but those that are allowed.")
 @click.option("--allow-out", multiple=True, metavar="CIDR", help="It may reach this network.")
 @click.option("--deny-out", multiple=True, metavar="CIDR", help="It may not reach this network.")

@@ -18,14 +18,14 @@ from longshore._sandboxes.complaint import complain, first, status_of
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "create": "Create a sandbox, and wait until it runs.",
-        "ls": "List sandboxes.",
-        "show": "Show all about one sandbox, and its processes.",
-        "rm": "End sandboxes.",
+        "ls": "List sandboxes, the newest first.",
+        "show": "Show all about one sandbox, and its processes while it runs.",
+        "rm": "End sandboxes, and print the id of each that has ended.",
         "exec": "Run a command in a sandbox.",
-        "shell": "Open a shell in a sandbox.",
+        "shell": "Open a shell in a sandbox: bash if there is one, else sh.",
         "cp": "Copy files and directories into a sandbox, or out of it.",
         "logs": "Show what the processes of a sandbox have written.",
-        "port": "Forward ports of this machine to those of a sandbox.",
+        "port": "Forward ports of this machine to those of a sandbox, until Ctrl-C.",
     }
 )
 """Each with what it says of itself: `--help` imports none of them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -70,13 +70,17 @@ def command(place: Place, sandbox: str, ports: tuple[Forward, ...], address: str
     async def forward() -> None:
         async with (
             AsyncSandbox.attach(sandbox, **place.endpoint) as found,
-            anyio.create_task_group() as tasks,
+            AsyncExitStack() as opened,
         ):
-            for port in ports:
-                listener = await _listen(address, port.local)
-                local = listener.extra(SocketAttribute.local_port)
-                click.echo(f"{address}:{local} -> {port.remote}")
-                tasks.start_soon(listener.serve, partial(_carry, found, port.remote))
+            listeners = [
+                await opened.enter_async_context(await _listen(address, port.local))
+                for port in ports
+            ]
+            async with anyio.create_task_group() as tasks:
+                for port, listener in zip(ports, listeners, strict=True):
+                    local = listener.extra(SocketAttribute.local_port)
+                    click.echo(f"{address}:{local} -> {port.remote}")
+                    tasks.start_soon(listener.serve, partial(_carry, found, port.remote))
 
     try:
         anyio.run(forward)
