@@ -1,7 +1,7 @@
 """What is promised to be fast, measured beside a floor taken in the same run.
 
     make bench                        all of it
-    make bench ARGS="--only create"   one of: version, up, worker, create
+    make bench ARGS="--only create"   one of: version, up, worker, create, daemon
 
 Machines are shared and noisy: trust the ratios, and the medians more than the worst. Nothing here
 is a test; a figure that misses its target is marked and the exit status is 0 all the same.
@@ -13,14 +13,19 @@ import argparse
 import json
 import re
 import signal
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from longshore_core import ContainerId, ContainerSpec, Facts
+from longshore_daemon import Patience, SandboxDaemon, assemble
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.system.harness import System, free_port, system, until
@@ -147,6 +152,54 @@ def create() -> Iterator[Figure]:
         )
 
 
+def daemon() -> Iterator[Figure]:
+    with tempfile.TemporaryDirectory() as directory:
+        runtime = assemble(Path(directory) / "runtimes")
+        guest = SandboxDaemon(runtime, Patience(start=10, call=5, grace=1))
+        spec = guest.launch(ContainerSpec(id=ContainerId("c"), argv=()), Facts(mounts=False))
+        interpreter = spec.argv[: spec.argv.index("-I")]
+        yield Figure(
+            name="floor: the portable interpreter, -I -S -c pass",
+            unit="ms",
+            samples=timed(lambda: run(*interpreter, "-I", "-S", "-c", "pass"), 30),
+        )
+        started = [start_daemon(spec, Path(directory)) for _ in range(30)]
+        yield Figure(
+            name="daemon, from its exec until it answers health",
+            unit="ms",
+            samples=[ready for ready, _ in started],
+            target=40,
+        )
+        yield Figure(
+            name="daemon, resident once it answers",
+            unit="MiB",
+            samples=[memory for _, memory in started],
+            target=14,
+        )
+
+
+def start_daemon(spec: ContainerSpec, directory: Path) -> tuple[float, float]:
+    """How long it took, and what it takes."""
+    env = {**spec.env, "LONGSHORE_SOCKETS": str(directory)}
+    control = directory / "control.sock"
+    control.unlink(missing_ok=True)
+    began = time.perf_counter()
+    process = subprocess.Popen(spec.argv, env=env)
+    try:
+        while True:
+            with socket.socket(socket.AF_UNIX) as sock, suppress(OSError):
+                sock.connect(str(control))
+                sock.sendall(b'{"v": 1, "op": "health"}\n')
+                if sock.recv(4096):
+                    break
+            time.sleep(0.0002)
+        took = (time.perf_counter() - began) * 1000
+        return took, resident(process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def first_output(whole: System) -> float:
     began = time.perf_counter()
     id_ = whole.create(image="python:3.14-slim")
@@ -178,6 +231,7 @@ GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "up": up,
     "worker": worker,
     "create": create,
+    "daemon": daemon,
 }
 
 
