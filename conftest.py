@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["tests.engines.fixtures"]
+
 Require = Callable[[object, str], None]
 
 

@@ -1,7 +1,7 @@
 """What is promised to be fast, measured beside a floor taken in the same run.
 
     make bench                        all of it
-    make bench ARGS="--only create"   one of: version, up, worker, create, daemon
+    make bench ARGS="--only create"   one of: version, up, worker, create, daemon, docker, podman
 
 Machines are shared and noisy: trust the ratios, and the medians more than the worst. Nothing here
 is a test; a figure that misses its target is marked and the exit status is 0 all the same.
@@ -13,63 +13,20 @@ import argparse
 import json
 import re
 import signal
-import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from longshore_core import ContainerId, ContainerSpec, Facts
-from longshore_daemon import Patience, SandboxDaemon, assemble
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.system.harness import System, free_port, system, until
+from tests.bench import engines
+from tests.bench.daemon import daemon, resident
+from tests.bench.figures import Figure, execute, first_output, run, timed
+from tests.system.harness import free_port, system
 
 LONGSHORE = str(Path(sys.executable).with_name("longshore"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One line of the table. `samples` in the unit; `target` is for their median."""
-
-    name: str
-    unit: str
-    samples: list[float]
-    target: float | None = None
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.samples)
-
-    @property
-    def worst(self) -> float:
-        """The 99th percentile, or the slowest of fewer than a hundred."""
-        return sorted(self.samples)[max(0, int(len(self.samples) * 0.99) - 1)]
-
-    def row(self) -> str:
-        verdict = ""
-        if self.target is not None:
-            verdict = f"under {self.target:g}: {'yes' if self.median < self.target else 'NO'}"
-        shown = f"{self.median:9.1f} {self.worst:9.1f} {self.unit:<4}"
-        return f"{self.name:<58}{shown} {len(self.samples):4}  {verdict}"
-
-
-def timed(work: Callable[[], object], count: int) -> list[float]:
-    samples = []
-    for _ in range(count):
-        began = time.perf_counter()
-        work()
-        samples.append((time.perf_counter() - began) * 1000)
-    return samples
-
-
-def run(*argv: str) -> bytes:
-    return subprocess.run(argv, check=True, capture_output=True).stdout
 
 
 def version() -> Iterator[Figure]:
@@ -152,86 +109,14 @@ def create() -> Iterator[Figure]:
         )
 
 
-def daemon() -> Iterator[Figure]:
-    with tempfile.TemporaryDirectory() as directory:
-        runtime = assemble(Path(directory) / "runtimes")
-        guest = SandboxDaemon(runtime, Patience(start=10, call=5, grace=1))
-        spec = guest.launch(ContainerSpec(id=ContainerId("c"), argv=()), Facts(mounts=False))
-        interpreter = spec.argv[: spec.argv.index("-I")]
-        yield Figure(
-            name="floor: the portable interpreter, -I -S -c pass",
-            unit="ms",
-            samples=timed(lambda: run(*interpreter, "-I", "-S", "-c", "pass"), 30),
-        )
-        started = [start_daemon(spec, Path(directory)) for _ in range(30)]
-        yield Figure(
-            name="daemon, from its exec until it answers health",
-            unit="ms",
-            samples=[ready for ready, _ in started],
-            target=40,
-        )
-        yield Figure(
-            name="daemon, resident once it answers",
-            unit="MiB",
-            samples=[memory for _, memory in started],
-            target=14,
-        )
-
-
-def start_daemon(spec: ContainerSpec, directory: Path) -> tuple[float, float]:
-    """How long it took, and what it takes."""
-    env = {**spec.env, "LONGSHORE_SOCKETS": str(directory)}
-    control = directory / "control.sock"
-    control.unlink(missing_ok=True)
-    began = time.perf_counter()
-    process = subprocess.Popen(spec.argv, env=env)
-    try:
-        while True:
-            with socket.socket(socket.AF_UNIX) as sock, suppress(OSError):
-                sock.connect(str(control))
-                sock.sendall(b'{"v": 1, "op": "health"}\n')
-                if sock.recv(4096):
-                    break
-            time.sleep(0.0002)
-        took = (time.perf_counter() - began) * 1000
-        return took, resident(process.pid)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def first_output(whole: System) -> float:
-    began = time.perf_counter()
-    id_ = whole.create(image="python:3.14-slim")
-    execute(whole, id_)
-    took = (time.perf_counter() - began) * 1000
-    whole.delete(id_)
-    until(lambda: whole.sandbox(id_)["status"] == "terminated", "it ends")
-    return took
-
-
-def execute(whole: System, id_: str) -> None:
-    body = {"command": "sh", "args": ["-c", "echo hello"]}
-    headers = {"Tensorlake-Sandbox-Id": id_}
-    with whole.proxy.stream(
-        "POST", "/api/v1/processes/run", json=body, headers=headers
-    ) as response:
-        assert any('"hello"' in line for line in list(response.iter_lines()))
-
-
-def resident(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    match = re.search(r"VmRSS:\s+(\d+) kB", status)
-    assert match is not None
-    return int(match[1]) / 1024
-
-
 GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "version": version,
     "up": up,
     "worker": worker,
     "create": create,
     "daemon": daemon,
+    "docker": engines.docker,
+    "podman": engines.podman,
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +24,13 @@ from longshore_core.testing import (
 )
 
 from tests.conformance import executing
+from tests.conformance.engine import FileEngine
 
 CORE = in_profile(DRIVER_LAWS, Profile.CORE)
 BESIDE = [law for law in DRIVER_LAWS if law.id.endswith(".engine")]
 REGISTRY = {"url": "localhost:5000", "repository": "a/b", "username": "u", "password": "hush"}
 OF_AN_ENGINE = {"F2", "R2.3"}
 """What only a driver with an engine that can be taken away can show."""
-
-
-@dataclass(frozen=True)
-class FileEngine:
-    """The reference driver's engine: away while there is a file."""
-
-    file: Path
-
-    async def stop(self) -> None:
-        self.file.touch()
-
-    async def start(self) -> None:
-        self.file.unlink()
 
 
 def examined(source: Any, laws: Sequence[Law[Any]], away: Path) -> list[Outcome]:

@@ -1,0 +1,99 @@
+"""A Longshore driver that runs containers on a Docker engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio
+import anyio.to_thread
+from longshore_core import BackendError, Facts, Host, Limit, NetworkMode, Plug, hookimpl
+from longshore_core.abc import Runtime
+
+from longshore_docker.answers import Info
+from longshore_docker.config import Config as Config
+from longshore_docker.driver import DockerDriver as DockerDriver
+from longshore_docker.driver import Edges
+from longshore_docker.engine import Engine
+from longshore_docker.events import Events
+from longshore_docker.health import Health
+from longshore_docker.images import Images
+from longshore_docker.inside import Counters, Freezer, Logs, Processes
+from longshore_docker.networks import Networks
+from longshore_docker.sockets import Sockets
+from longshore_docker.streams import Streams
+
+__version__ = "0.1.0"
+
+_LOOK_SECONDS = 5
+
+
+@hookimpl
+def longshore_driver() -> Plug[Config, Runtime]:
+    """Offer the driver `docker`."""
+    return Plug(config=Config, open=open_docker)
+
+
+@asynccontextmanager
+async def open_docker(config: Config, host: Host) -> AsyncGenerator[Runtime, None]:
+    """Open the driver, also on an engine that is away. Its containers outlive it."""
+    engine = Engine(config.engine, config.startup_timeout_seconds)
+    streams = Streams(engine)
+    events = Events(streams)
+    networks = Networks(config, host, engine, events)
+    sockets = await anyio.to_thread.run_sync(Sockets, host.state_dir, host.owner)
+    facts = facts_of(config, await _look(engine, host))
+    try:
+        async with anyio.create_task_group() as tasks:
+            images = Images(config, engine, streams, tasks)
+            edges = Edges(
+                engine=engine, events=events, images=images, networks=networks, sockets=sockets
+            )
+            tasks.start_soon(events.run)
+            tasks.start_soon(networks.run)
+            driver = DockerDriver(config, host, edges)
+            yield Runtime(
+                driver=driver,
+                facts=facts,
+                images=images,
+                health=Health(engine, events, local=config.is_local),
+                pause=Freezer(driver, engine),
+                usage=Counters(driver, engine),
+                logs=Logs(driver, streams),
+                exec=Processes(driver, edges, streams, config.is_local),
+            )
+            tasks.cancel_scope.cancel()
+    finally:
+        await networks.close()
+        with anyio.CancelScope(shield=True):
+            await streams.aclose()
+            engine.close()
+
+
+async def _look(engine: Engine, host: Host) -> Info | None:
+    """The engine, if it answers. That it does not is nothing to fail for: it may come back."""
+    try:
+        with anyio.fail_after(_LOOK_SECONDS):
+            info = await engine.info()
+    except (BackendError, TimeoutError) as exc:
+        host.logger.warning("docker_engine_away", extra={"why": str(exc)})
+        return None
+    host.logger.info("docker_opened", extra={"engine": info.version, "platform": info.platform})
+    return info
+
+
+def facts_of(config: Config, info: Info | None) -> Facts:
+    """What holds for its containers. Of an engine that is away, the usual is assumed."""
+    able = {
+        Limit.MEMORY: info is None or info.limits_memory,
+        Limit.CPU: info is None or info.limits_cpu,
+        Limit.PIDS: info is None or info.limits_pids,
+    }
+    return Facts(
+        limits=frozenset(limit for limit, is_able in able.items() if is_able),
+        sockets=config.is_local,
+        recovers=True,
+        images=True,
+        mounts=config.is_local,
+        network=NetworkMode.NONE if config.network == "none" else NetworkMode.BRIDGE,
+    )

@@ -1,0 +1,331 @@
+"""The one door to the docker SDK: typed on this side, and its errors are ours.
+
+The SDK blocks, so each call runs in a thread, of which there is a fixed number. What only asks is
+abandoned when its caller is cancelled; what makes or ends something is waited for, so that the
+caller knows what there is. Streams are in `longshore_docker.streams`.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+import docker
+import docker.auth
+import docker.errors
+import docker.utils
+import requests
+from longshore_core import BackendError, EngineUnavailable, ImageError
+from longshore_core.address import TcpAddress, UnixAddress
+
+from longshore_docker.answers import (
+    Container,
+    Image,
+    Info,
+    Listed,
+    read_container,
+    read_image,
+    read_info,
+    read_listed,
+)
+
+ResultT = TypeVar("ResultT")
+
+_ASK_SECONDS: Final = 10
+_THREADS: Final = 32
+
+
+class Refused(BackendError):
+    """The engine has answered, and said no. `status` is its HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message, retryable=status >= 500)
+        self.status = status
+
+
+class Engine:
+    """A Docker engine, which may be away. Every call raises EngineUnavailable, or Refused."""
+
+    def __init__(self, address: UnixAddress | TcpAddress, act_seconds: float) -> None:
+        self.address = address
+        self._act_seconds = act_seconds
+        self._limiter = anyio.CapacityLimiter(_THREADS)
+        self._making = threading.Lock()
+        self._clients: tuple[Any, Any] | None = None
+
+    def close(self) -> None:
+        """Let go of what is kept open. Blocks for a moment at most."""
+        with self._making:
+            for client in self._clients or ():
+                client.close()
+
+    # Containers.
+
+    async def inspect(self, container: str) -> Container | None:
+        """A container by name or id; `None` when there is none."""
+        answer = await self._ask(
+            f"look at container {container}", _or_none(lambda c: c.inspect_container(container))
+        )
+        return None if answer is None else read_container(answer)
+
+    async def labelled(self, label: str) -> Sequence[Listed]:
+        """Every container with a label, running or not."""
+        answer = await self._ask(
+            "list containers", lambda c: c.containers(all=True, filters={"label": [label]})
+        )
+        return [read_listed(each) for each in answer]
+
+    async def create(self, name: str, body: Mapping[str, Any], platform: str | None = None) -> str:
+        """Make a container; the answer is its id."""
+        answer = await self._act(
+            f"create container {name}",
+            lambda c: c.create_container_from_config(body, name, platform),
+        )
+        return str(answer["Id"])
+
+    async def start(self, container: str) -> None:
+        await self._act(f"start container {container}", lambda c: c.start(container))
+
+    async def kill(self, container: str, signal: str) -> None:
+        what = f"send {signal} to container {container}"
+        await self._act(what, lambda c: c.kill(container, signal))
+
+    async def remove(self, container: str) -> None:
+        """End it and remove it, with its volumes. It is gone already: nothing."""
+        await self._act(
+            f"remove container {container}",
+            _or_none(lambda c: c.remove_container(container, v=True, force=True)),
+        )
+
+    async def pause(self, container: str) -> None:
+        await self._act(f"pause container {container}", lambda c: c.pause(container))
+
+    async def unpause(self, container: str) -> None:
+        await self._act(f"resume container {container}", lambda c: c.unpause(container))
+
+    async def stats(self, container: str) -> Mapping[str, Any]:
+        """Its counters, without a second sample to compare them with."""
+        what = f"measure container {container}"
+        answer = await self._ask(what, lambda c: c.stats(container, stream=False, one_shot=True))
+        return cast("Mapping[str, Any]", answer)
+
+    async def archive(self, container: str, path: str) -> bytes | None:
+        """A file of a container, in a tar archive; `None` when there is none."""
+
+        def read(client: Any) -> bytes:
+            chunks, _ = client.get_archive(container, path)
+            return b"".join(chunks)
+
+        return await self._ask(f"read {path} of container {container}", _or_none(read))
+
+    async def past(self, container: str) -> list[Mapping[str, Any]]:
+        """Signals that were sent to a container, and whether its memory ran out, as far as the
+        engine remembers: some hundred events."""
+
+        def read(client: Any) -> list[Mapping[str, Any]]:
+            filters = {"container": [container], "event": ["kill", "oom"]}
+            # An end that has come already makes it answer at once.
+            return [*client.events(since=0, until=time.time(), filters=filters, decode=True)]
+
+        return await self._ask(f"ask what happened to container {container}", read)
+
+    # Processes beside PID 1.
+
+    async def exec_create(
+        self, container: str, argv: Sequence[str], env: Mapping[str, str], cwd: str | None
+    ) -> str:
+        answer = await self._act(
+            f"start {argv[0]} in container {container}",
+            lambda c: c.exec_create(
+                container, list(argv), stdin=True, environment=dict(env), workdir=cwd
+            ),
+        )
+        return str(answer["Id"])
+
+    async def exec_inspect(self, exec_id: str) -> Mapping[str, Any]:
+        answer = await self._ask("look at a process", lambda c: c.exec_inspect(exec_id))
+        return cast("Mapping[str, Any]", answer)
+
+    # Images.
+
+    async def image(self, reference: str) -> Image | None:
+        """An image that it has; `None` when it has not."""
+        answer = await self._ask(
+            f"look at image {reference}", _or_none(lambda c: c.inspect_image(reference))
+        )
+        return None if answer is None else read_image(answer)
+
+    async def images(self) -> tuple[str, ...]:
+        """The names of all that it has, sorted."""
+        answer = await self._ask("list images", lambda c: c.images())
+        tags = (tag for each in answer for tag in each.get("RepoTags") or ())
+        return tuple(sorted(tag for tag in tags if not tag.startswith("<none>")))
+
+    async def import_image(self, archive: bytes, repository: str, tag: str) -> None:
+        await self._act(
+            f"import image {repository}:{tag}",
+            lambda c: c.import_image_from_data(archive, repository=repository, tag=tag),
+        )
+
+    # Networks.
+
+    async def create_network(self, name: str, options: Mapping[str, str], label: str) -> None:
+        key, _, value = label.partition("=")
+        await self._act(
+            f"create network {name}",
+            lambda c: c.create_network(
+                name, driver="bridge", options=options, labels={key: value}, check_duplicate=True
+            ),
+        )
+
+    async def has_network(self, name: str) -> bool:
+        answer = await self._ask(
+            f"look at network {name}", _or_none(lambda c: c.inspect_network(name))
+        )
+        return answer is not None
+
+    async def remove_network(self, name: str) -> None:
+        await self._act(f"remove network {name}", _or_none(lambda c: c.remove_network(name)))
+
+    # Registries.
+
+    async def credentials(self, registry: str) -> Mapping[str, str] | None:
+        """What this user's Docker configuration has for a registry: by `credHelpers`,
+        `credsStore` or `auths`, read again each time. Raises ImageError when a helper fails."""
+
+        def resolve() -> Mapping[str, str] | None:
+            try:
+                config = cast("Any", docker.auth).load_config()
+                return cast("Mapping[str, str] | None", config.resolve_authconfig(registry))
+            except docker.errors.DockerException as exc:
+                reason = " ".join(str(exc).split())
+                raise ImageError(f"no credentials for {registry}: {reason}") from exc
+
+        return await anyio.to_thread.run_sync(
+            resolve, limiter=self._limiter, abandon_on_cancel=True
+        )
+
+    # Itself.
+
+    async def info(self) -> Info:
+        answer = await self._ask("ask what it is", lambda c: (c.info(), c.version()))
+        return read_info(*answer)
+
+    async def api_version(self) -> str:
+        """The version of its API that is spoken."""
+        return await self._ask("ask for its version", lambda c: str(c.api_version))
+
+    # What all of them need.
+
+    async def _ask(self, what: str, call: Callable[[Any], ResultT]) -> ResultT:
+        return await self._in_thread(what, call, index=0)
+
+    async def _act(self, what: str, call: Callable[[Any], ResultT]) -> ResultT:
+        return await self._in_thread(what, call, index=1)
+
+    async def _in_thread(self, what: str, call: Callable[[Any], ResultT], *, index: int) -> ResultT:
+        def work() -> ResultT:
+            with self._blame(what):
+                self._knock()
+                return call(self._client()[index])
+
+        return await anyio.to_thread.run_sync(
+            work, limiter=self._limiter, abandon_on_cancel=index == 0
+        )
+
+    def _knock(self) -> None:
+        """Raise OSError when nobody listens. The SDK would leave a socket open."""
+        if isinstance(self.address, UnixAddress):
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(_ASK_SECONDS)
+                sock.connect(self.address.path)
+
+    def _client(self) -> tuple[Any, Any]:
+        """One client that is patient and one that is not; made when the engine first answers."""
+        with self._making:
+            if self._clients is None:
+                quick = self._connect("auto", _ASK_SECONDS)
+                self._clients = (quick, self._connect(quick.api_version, self._act_seconds))
+            return self._clients
+
+    def _connect(self, version: str, seconds: float) -> Any:
+        base = self.address
+        url = f"tcp://{base.host}:{base.port}" if isinstance(base, TcpAddress) else str(base)
+        options: dict[str, Any] = {
+            "base_url": url,
+            "version": version,
+            "timeout": seconds,
+            "max_pool_size": _THREADS,
+        }
+        client = cast("Any", docker.APIClient(**options))
+        # Connections cost next to nothing, and those that wait for work cost a descriptor each.
+        client.headers["Connection"] = "close"
+        return client
+
+    @contextmanager
+    def _blame(self, what: str) -> Generator[None]:
+        try:
+            yield
+        except docker.errors.APIError as exc:
+            status = exc.status_code or 500
+            reason = " ".join(str(exc.explanation or exc).split())
+            raise Refused(f"cannot {what}: {reason}", status) from exc
+        except requests.exceptions.Timeout as exc:
+            message = f"the Docker engine at {self.address} takes too long to {what}"
+            raise EngineUnavailable(message) from exc
+        except (OSError, docker.errors.DockerException) as exc:
+            # What the SDK raises of requests' is an OSError, too.
+            raise EngineUnavailable(away(self.address, exc)) from exc
+
+
+class Reference(NamedTuple):
+    """An image's name, taken apart."""
+
+    registry: str
+    """With its port; `docker.io` when the name has none."""
+    repository: str
+    tag: str
+    """A tag, or a digest with its `sha256:`."""
+
+
+def parse_reference(text: str) -> Reference:
+    """Without a tag, `latest` is meant: asked for none, an engine would pull them all. Raises
+    ImageError."""
+    try:
+        repository, tag = docker.utils.parse_repository_tag(text)
+        registry, _ = docker.auth.resolve_repository_name(repository)
+    except docker.errors.DockerException as exc:
+        raise ImageError(f"{text!r} is no image reference: {exc}") from exc
+    if not repository or not re.fullmatch(r"[a-z0-9./:_-]+", repository):
+        raise ImageError(f"{text!r} is no image reference: write registry/name:tag in lower case")
+    return Reference(registry, repository, tag or "latest")
+
+
+def away(address: UnixAddress | TcpAddress, exc: Exception) -> str:
+    """What to tell an operator whose engine cannot be reached."""
+    text = str(exc)
+    reasons = ("No such file", "Permission denied", "Connection refused")
+    reason = next((each for each in reasons if each in text), text)
+    if reason == "No such file":
+        reason = "there is no such socket"
+    what = f"the Docker engine at {address} does not answer ({reason})"
+    return f"{what}: start it, or set driver.address"
+
+
+def _or_none(call: Callable[[Any], ResultT]) -> Callable[[Any], ResultT | None]:
+    """`None` for what there is not."""
+
+    def ask(client: Any) -> ResultT | None:
+        try:
+            return call(client)
+        except docker.errors.NotFound:
+            return None
+
+    return ask

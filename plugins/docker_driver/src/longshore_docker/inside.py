@@ -1,0 +1,149 @@
+"""What the engine can do with a container that runs: freeze it, measure it, read it, join it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from signal import SIGKILL
+from typing import Final
+
+import anyio
+from longshore_core import BackendError, Chunk, Handle, Usage
+from longshore_core.abc import Executor, LogStore, Meter, Pauser, Running
+
+from longshore_docker.answers import Container
+from longshore_docker.driver import DockerDriver, Edges
+from longshore_docker.engine import Engine, Refused
+from longshore_docker.streams import Attached, Streams
+
+_END_SECONDS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Freezer(Pauser):
+    """By the engine's `pause`: the kernel's freezer, memory kept."""
+
+    driver: DockerDriver
+    engine: Engine
+
+    async def pause(self, handle: Handle) -> None:
+        container = await self.driver.running(handle)
+        if container.status != "paused":
+            await self._unless(container, "paused", self.engine.pause(container.id))
+
+    async def resume(self, handle: Handle) -> None:
+        container = await self.driver.running(handle)
+        if container.status == "paused":
+            await self._unless(container, "running", self.engine.unpause(container.id))
+
+    async def _unless(self, container: Container, status: str, call: Awaitable[None]) -> None:
+        """Two may ask for the same at once, and the second is refused."""
+        try:
+            await call
+        except Refused:
+            now = await self.engine.inspect(container.id)
+            if now is None or now.status != status:
+                raise
+
+
+@dataclass(frozen=True, slots=True)
+class Counters(Meter):
+    """By the engine's `stats`: one sample."""
+
+    driver: DockerDriver
+    engine: Engine
+
+    async def usage(self, handle: Handle) -> Usage:
+        container = await self.driver.running(handle)
+        stats = await self.engine.stats(container.id)
+        used = stats.get("cpu_stats", {}).get("cpu_usage", {}).get("total_usage")
+        return Usage(
+            cpu_seconds=None if used is None else used / 1e9,
+            memory_bytes=stats.get("memory_stats", {}).get("usage"),
+            pids=stats.get("pids_stats", {}).get("current"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Logs(LogStore):
+    """What the engine's log driver keeps: offsets count from the oldest byte that is left."""
+
+    driver: DockerDriver
+    streams: Streams
+
+    @asynccontextmanager
+    async def logs(
+        self, handle: Handle, *, offset: int = 0, follow: bool = False
+    ) -> AsyncGenerator[AsyncIterator[Chunk]]:
+        container = await self.driver.known(handle)
+        async with self.streams.logs(container.id, follow=follow) as chunks:
+            yield from_offset(chunks, offset)
+
+
+async def from_offset(chunks: AsyncIterator[Chunk], offset: int) -> AsyncIterator[Chunk]:
+    """The part of them at and after `offset`."""
+    async for chunk in chunks:
+        skipped = max(0, offset - chunk.offset)
+        if skipped < len(chunk.data):
+            yield Chunk(chunk.stream, chunk.offset + skipped, chunk.data[skipped:])
+
+
+@dataclass(frozen=True, slots=True)
+class Processes(Executor):
+    """By the engine's `exec`. Leaving one kills it, where the engine runs on this host."""
+
+    driver: DockerDriver
+    edges: Edges
+    streams: Streams
+    local: bool
+
+    @asynccontextmanager
+    async def run(
+        self, handle: Handle, argv: Sequence[str], *, env: Mapping[str, str], cwd: str | None = None
+    ) -> AsyncGenerator[Running]:
+        container = await self.driver.running(handle)
+        exec_id = await self.edges.engine.exec_create(container.id, argv, env, cwd)
+        async with self.streams.attached(exec_id) as attached:
+            process = Process(self.edges, container.name, exec_id, attached)
+            try:
+                yield process
+            finally:
+                with anyio.move_on_after(_END_SECONDS, shield=True):
+                    await self._end(exec_id)
+
+    async def _end(self, exec_id: str) -> None:
+        with contextlib.suppress(BackendError, ProcessLookupError):
+            state = await self.edges.engine.exec_inspect(exec_id)
+            if state["Running"] and state["Pid"] and self.local:
+                os.kill(state["Pid"], SIGKILL)
+
+
+class Process(Running):
+    """One that was started beside PID 1."""
+
+    def __init__(self, edges: Edges, container: str, exec_id: str, attached: Attached) -> None:
+        self._engine = edges.engine
+        self._events = edges.events
+        self._container = container
+        self._id = exec_id
+        self._attached = attached
+
+    async def send(self, data: bytes) -> None:
+        await self._attached.send(data)
+
+    async def send_eof(self) -> None:
+        self._attached.send_eof()
+
+    def output(self) -> AsyncIterator[Chunk]:
+        return self._attached.output()
+
+    async def wait(self) -> int:
+        with self._events.listening(self._container) as ear:
+            while (state := await self._engine.exec_inspect(self._id))["Running"]:
+                await ear.wait()
+        if state["ExitCode"] is None:
+            raise BackendError("the process has not been started")
+        return int(state["ExitCode"])

@@ -1,0 +1,227 @@
+"""Networks of containers: one of the worker's own, and namespaces that are kept ready in it.
+
+More than half of a container's start is the making of its network namespace. So a few are made
+beforehand, each held open by a *holder*, a container that does nothing; a container joins one, and
+the holder is removed with it. A holder that has had a container is never used for another.
+
+Nothing is remembered that the engine does not know: `run` compares what there is with what there
+should be, at every connection and whenever a container has come or gone. So a worker that was
+killed leaves nothing that the next one does not find.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import anyio
+import anyio.to_thread
+from longshore_core import JSON, Attachment, BackendError, EngineUnavailable, Host, pause
+
+from longshore_docker.answers import JOINED, Container, Listed
+from longshore_docker.config import Config
+from longshore_docker.engine import Engine
+from longshore_docker.events import Ear, Events
+from longshore_docker.specification import NETWORK_ROLE, OWNER, ROLE
+from longshore_docker.together import together
+
+IMAGE: Final = "longshore/pause"
+_HOLDER: Final = "longshore-network-"
+_AGAIN_SECONDS: Final = 5.0
+_CLOSE_SECONDS: Final = 8.0
+_AT_ONCE: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """Where a container is to be: a network of the engine, or a namespace that is ready."""
+
+    mode: str
+    holder: str | None = None
+
+
+class Networks:
+    """Hands out networks, and keeps some ready for as long as it is run."""
+
+    def __init__(self, config: Config, host: Host, engine: Engine, events: Events) -> None:
+        self._size = config.ready_networks
+        self._owner = host.owner
+        self._log = host.logger
+        self._engine = engine
+        self._events = events
+        mark = hashlib.sha256(host.owner.encode()).hexdigest()[:8]
+        self.name = config.network or f"longshore-{mark}"
+        self._bridge = None if config.network else f"lsn{mark}"
+        self._making = anyio.Lock()
+        self._made = False
+        self._ready = list[str]()
+        self._given = set[str]()
+        self._image: str | None = None
+        self._ear = Ear()
+
+    @property
+    def label(self) -> str:
+        return f"{OWNER}={self._owner}"
+
+    async def take(self) -> Network:
+        """A network for a container that is about to be made. To be settled, or given back."""
+        if self._ready:
+            holder = self._ready.pop(0)
+            self._given.add(holder)
+            self._ear.tell()
+            return Network(mode=JOINED + holder, holder=holder)
+        await self._ensure()
+        return Network(mode=self.name)
+
+    def settle(self, network: Network) -> None:
+        """Its container is made: from now on the engine knows whose it is."""
+        self._given.discard(network.holder or "")
+
+    def give_back(self, network: Network) -> None:
+        """Nobody has used it."""
+        if network.holder:
+            self._given.discard(network.holder)
+            self._ready.insert(0, network.holder)
+
+    def forget(self) -> None:
+        """Something that was there is not, as it seems: look before it is used again."""
+        self._made, self._image = False, None
+
+    async def release(self, holder: str) -> None:
+        """Remove the holder of a container that is removed. What cannot be done now is done when
+        the engine is back."""
+        self._given.discard(holder)
+        with suppress(BackendError):
+            await self._engine.remove(holder)
+
+    async def run(self) -> None:
+        """Keep as many ready as there should be, and nothing else. Never ends by itself."""
+        with self._events.listening(self._owner) as self._ear:
+            while True:
+                try:
+                    await self._tidy()
+                    await self._fill()
+                except EngineUnavailable:
+                    pass  # heard of, when it is back
+                except BackendError as exc:
+                    self._log.warning("docker_network_not_ready", extra={"why": str(exc)})
+                    await anyio.sleep(_AGAIN_SECONDS)
+                await self._ear.wait()
+
+    async def close(self) -> None:
+        """Remove what is ready and unused, and the network when nobody is in it."""
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(BackendError):
+            self._size = 0
+            removals = [partial(self._engine.remove, holder) for holder in self._ready]
+            await together(removals, at_once=_AT_ONCE)
+            if self._bridge:
+                await self._engine.remove_network(self.name)
+
+    # Keeping.
+
+    async def _tidy(self) -> None:
+        """Remove holders that hold nothing: of an earlier worker, or whose container is gone."""
+        ours = {*self._ready, *self._given}
+        listed = await self._engine.labelled(self.label)
+        # Given out meanwhile, to a container that was not there yet when the engine looked.
+        ours |= self._given
+        holders = {each.id: each for each in listed if each.labels.get(ROLE) == NETWORK_ROLE}
+        alive = {id_ for id_, each in holders.items() if each.is_running}
+        self._ready = [holder for holder in self._ready if holder in alive]
+        ours &= alive
+        for holder in holders.keys() - ours - _joined(listed):
+            await self.release(holder)
+
+    async def _fill(self) -> None:
+        while len(self._ready) < self._size:
+            self._ready.append(await self._hold())
+
+    async def _hold(self) -> str:
+        """Make a holder and start it; the answer is its id."""
+        await self._ensure()
+        image = await self._pause_image()
+        name = _HOLDER + uuid4().hex[:12]
+        body: dict[str, JSON] = {
+            "Image": image,
+            "Entrypoint": [pause.PROGRAM],
+            "Labels": {OWNER: self._owner, ROLE: NETWORK_ROLE},
+            "HostConfig": {
+                "NetworkMode": self.name,
+                "CapDrop": ["ALL"],
+                "SecurityOpt": ["no-new-privileges"],
+                "ReadonlyRootfs": True,
+                "PidsLimit": 1,
+                "LogConfig": {"Type": "none"},
+            },
+        }
+        try:
+            await self._engine.create(name, body)
+            await self._engine.start(name)
+            made = await self._engine.inspect(name)
+            if made is None:
+                raise BackendError(f"the network holder {name} is gone", retryable=True)
+        except BaseException:
+            self.forget()
+            with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(BackendError):
+                await self._engine.remove(name)
+            raise
+        return made.id
+
+    async def _pause_image(self) -> str:
+        if self._image is None:
+            archive = pause.image((await self._engine.info()).machine)
+            tag = hashlib.sha256(archive).hexdigest()[:12]
+            if await self._engine.image(f"{IMAGE}:{tag}") is None:
+                await self._engine.import_image(archive, IMAGE, tag)
+            self._image = f"{IMAGE}:{tag}"
+        return self._image
+
+    async def _ensure(self) -> None:
+        """Have our network. One that the config names is the operator's."""
+        if self._bridge is None:
+            return
+        # Two at once would make two of one name.
+        async with self._making:
+            if not self._made and not await self._engine.has_network(self.name):
+                options = {
+                    "com.docker.network.bridge.name": self._bridge,
+                    "com.docker.network.bridge.enable_icc": "false",
+                }
+                await self._engine.create_network(self.name, options, self.label)
+            self._made = True
+
+
+def _joined(listed: Sequence[Listed]) -> set[str]:
+    return {
+        each.network_mode.removeprefix(JOINED)
+        for each in listed
+        if each.network_mode.startswith(JOINED)
+    }
+
+
+async def attachment_of(
+    container: Container, holder: Container | None, *, local: bool
+) -> Attachment:
+    """Where a container that runs is on the network: its holder knows, when it has one."""
+    in_it = holder or container
+    interface = await anyio.to_thread.run_sync(host_interface, in_it.pid) if local else None
+    return Attachment(
+        addresses=in_it.addresses, interface=interface, netns=in_it.netns if local else None
+    )
+
+
+def host_interface(pid: int) -> str | None:
+    """The host's end of a process's `eth0`; `None` when it has none."""
+    try:
+        # Mounted by the OCI runtime, before anything of the container ran.
+        index = int(Path(f"/proc/{pid}/root/sys/class/net/eth0/iflink").read_text())
+        return socket.if_indextoname(index)
+    except (OSError, ValueError):
+        return None

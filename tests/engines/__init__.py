@@ -1,0 +1,1 @@
+"""Real engines for tests, and images made of this host's files."""

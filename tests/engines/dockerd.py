@@ -1,0 +1,193 @@
+"""A Docker engine for tests: one that answers already, or a private one.
+
+The private one has all that it keeps in one directory, a bridge and addresses of its own, and
+leaves containers running while it is away (`live-restore`), as it should be in production.
+
+    python -m tests.engines.dockerd start|stop|remove DIRECTORY
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.engines.images import Image, archive
+
+_START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 30.0
+_SYSTEM: Final = "unix:///var/run/docker.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Docker:
+    """An engine, and the commands of its client."""
+
+    address: str
+    directory: Path | None = None
+    """Of a private one, which can be stopped and started."""
+
+    def run(self, *argv: str, stdin: bytes | None = None, check: bool = True) -> str:
+        """`docker ARGV…`: what it prints."""
+        command = ["docker", "--host", self.address, *argv]
+        done = subprocess.run(command, input=stdin, capture_output=True, check=False)
+        if check and done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr.decode()}")
+        return done.stdout.decode().strip()
+
+    def load(self, image: Image) -> str:
+        """Have an image on the engine; the answer is its reference."""
+        self.run("load", "--quiet", stdin=archive(image))
+        return image.reference
+
+    def answers(self) -> bool:
+        """Whether it is up. Asks the socket: the client would need a fifth of a second."""
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(1)
+            sock.connect(self.address.removeprefix("unix://"))
+            sock.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+            return b" 200 OK" in sock.recv(4096)
+        return False
+
+
+class PrivateDocker:
+    """A dockerd of one's own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.docker = Docker(f"unix://{directory}/docker.sock", directory)
+        self.log = directory / "dockerd.log"
+        self._pidfile = directory / "dockerd.pid"
+        # An interface's name has at most 15 bytes.
+        self._bridge = f"lsd{hashlib.sha256(str(directory).encode()).hexdigest()[:8]}"
+
+    @property
+    def pid(self) -> int | None:
+        """Of the dockerd, as long as it runs."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(self._pidfile.read_text())
+            if b"dockerd" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+        return None
+
+    def start(self) -> None:
+        """Return when it answers. Started already: nothing."""
+        if self.pid is not None and self.docker.answers():
+            return
+        pid = self._spawn()
+        deadline = time.monotonic() + _START_SECONDS
+        while not self.docker.answers():
+            if os.waitpid(pid, os.WNOHANG)[0] or time.monotonic() > deadline:
+                text = self.log.read_text(errors="replace")
+                raise RuntimeError(f"dockerd does not start:\n{text[-3000:]}")
+            time.sleep(0.05)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Take it away; containers run on. Return when it is gone."""
+        pid = self.pid
+        if pid is None:
+            return
+        descriptor = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(descriptor, number)
+            _wait_gone(pid)
+        finally:
+            os.close(descriptor)
+
+    def remove(self) -> None:
+        """End all that it has ever made, and itself, and leave nothing."""
+        with contextlib.suppress(RuntimeError):
+            self.start()
+            if there := self.docker.run("ps", "--all", "--quiet").split():
+                self.docker.run("rm", "--force", "--volumes", *there)
+            if nets := self.docker.run("network", "ls", "-qf", "type=custom").split():
+                self.docker.run("network", "rm", *nets)
+        self.stop()
+        subprocess.run(["ip", "link", "delete", self._bridge], capture_output=True, check=False)
+        for mount in reversed(_mounts(self.directory)):
+            subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _spawn(self) -> int:
+        net = self._make_bridge()
+        argv = [
+            *("dockerd", "--host", self.docker.address, "--pidfile", str(self._pidfile)),
+            *("--data-root", f"{self.directory}/data", "--exec-root", f"{self.directory}/exec"),
+            *("--bridge", self._bridge, "--live-restore"),
+            *("--default-address-pool", f"base={net}.0.0/17,size=24"),
+        ]
+        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        files = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(self.log), append, 0o644),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ]
+        # It outlives this process when it is started by a command of its own.
+        return os.posix_spawnp(argv[0], argv, os.environ, file_actions=files, setsid=True)
+
+    def _make_bridge(self) -> str:
+        """The bridge, and the first two numbers of the addresses that are ours."""
+        kept = self.directory / "net"
+        if kept.exists():
+            return kept.read_text()
+        taken = _ip("-4", "route")
+        net = next(f"10.{n}" for n in range(100, 250) if f"10.{n}." not in taken)
+        _ip("link", "add", self._bridge, "type", "bridge")
+        _ip("address", "add", f"{net}.128.1/24", "dev", self._bridge)
+        _ip("link", "set", self._bridge, "up")
+        kept.write_text(net)
+        return net
+
+
+@contextmanager
+def open_docker(*, private: bool = False) -> Iterator[Docker]:
+    """The machine's engine when it answers, or a private one, which needs root and dockerd."""
+    system = Docker(os.environ.get("DOCKER_HOST", _SYSTEM))
+    if not private and system.answers():
+        yield system
+        return
+    # A short path: what a socket's address holds ends at 107 bytes.
+    own = PrivateDocker(Path(tempfile.mkdtemp(prefix="lsd-")))
+    try:
+        own.start()
+        yield own.docker
+    finally:
+        own.remove()
+
+
+def _wait_gone(pid: int) -> None:
+    """A child is reaped; another's process is waited for."""
+    deadline = time.monotonic() + _STOP_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        if not Path(f"/proc/{pid}").exists():
+            return
+        time.sleep(0.02)
+    raise RuntimeError(f"dockerd {pid} does not stop")
+
+
+def _mounts(directory: Path) -> list[str]:
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return [line.split()[1] for line in lines if line.split()[1].startswith(f"{directory}/")]
+
+
+def _ip(*argv: str) -> str:
+    done = subprocess.run(["ip", *argv], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+if __name__ == "__main__":
+    getattr(PrivateDocker(Path(sys.argv[2])), sys.argv[1])()

@@ -1,0 +1,46 @@
+"""Engines as fixtures: `docker_engine`, `podman_engine`. Tests that ask for one share one, and one process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.engines.dockerd import Docker, open_docker
+from tests.engines.podman import Podman, open_podman
+
+Require = Callable[[object, str], None]
+
+
+@pytest.fixture(scope="session")
+def docker_engine(require: Require) -> Iterator[Docker]:
+    """A Docker engine; in CI a private one. Skips, or fails in CI, where there can be none."""
+    in_ci = bool(os.environ.get("LONGSHORE_CI"))
+    able = os.geteuid() == 0 and shutil.which("dockerd") and shutil.which("docker")
+    answers = Docker(os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")).answers()
+    require(able or (answers and not in_ci), "a Docker engine: sudo tests/engines/install.sh")
+    require(shutil.which("busybox"), "busybox-static, of which images are made")
+    with open_docker(private=in_ci) as docker:
+        yield docker
+
+
+@pytest.fixture(scope="session")
+def podman_engine(require: Require) -> Iterator[Podman]:
+    """A Podman service; in CI a private one. Skips, or fails in CI, where there can be none."""
+    in_ci = bool(os.environ.get("LONGSHORE_CI"))
+    able = os.geteuid() == 0 and shutil.which("podman") and shutil.which("runc")
+    answers = Podman(os.environ.get("CONTAINER_HOST", "unix:///run/podman/podman.sock")).answers()
+    require(able or (answers and not in_ci), "a Podman service: sudo tests/engines/install.sh")
+    require(shutil.which("busybox"), "busybox-static, of which images are made")
+    with open_podman(private=in_ci) as podman:
+        yield podman
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One engine is enough: with `--dist loadgroup`, its tests run in one process."""
+    for item in items:
+        for engine in ("docker", "podman"):
+            if f"{engine}_engine" in getattr(item, "fixturenames", ()):
+                item.add_marker(pytest.mark.xdist_group(engine))
