@@ -1,7 +1,7 @@
 """What is promised to be fast, measured beside a floor taken in the same run.
 
     make bench                        all of it
-    make bench ARGS="--only create"   one of: version, up, worker, create, docker, podman
+    make bench ARGS="--only create"   one of: version, up, worker, create, daemon, docker, podman
 
 Machines are shared and noisy: trust the ratios, and the medians more than the worst. Nothing here
 is a test; a figure that misses its target is marked and the exit status is 0 all the same.
@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.bench import engines
+from tests.bench.daemon import daemon, resident
 from tests.bench.figures import Figure, execute, first_output, run, timed
 from tests.system.harness import free_port, system
 
@@ -108,18 +109,12 @@ def create() -> Iterator[Figure]:
         )
 
 
-def resident(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    match = re.search(r"VmRSS:\s+(\d+) kB", status)
-    assert match is not None
-    return int(match[1]) / 1024
-
-
 GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "version": version,
     "up": up,
     "worker": worker,
     "create": create,
+    "daemon": daemon,
     "docker": engines.docker,
     "podman": engines.podman,
 }

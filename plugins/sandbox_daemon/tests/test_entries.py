@@ -371,7 +371,7 @@ class TestRoot:
         assert not (root / "leaf").is_symlink()
 
     def test_processes_do_not_learn_of_it(self, confined: Daemon) -> None:
-        *_, last = confined.run("sh", "-c", "env | grep LONGSHORE")
+        *_, last = confined.run("sh", "-c", "env | grep LONGSHORE_FILES")
         assert last == {"exit_code": 1}
 
 

@@ -22,11 +22,6 @@ PATH = "/container_daemon_pb.ContainerDaemon/"
 FIELD = descriptor_pb2.FieldDescriptorProto
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def _messages() -> dict[str, Any]:
     """What protoc makes of the service's messages."""
     shapes = {

@@ -232,7 +232,8 @@ def test_the_daemon_imports_nothing_dear_and_nothing_that_loads_code() -> None:
     dangerous = {"pwd", "grp", "locale", "ctypes", "_ctypes"}
     assert imported & (dear | dangerous) == set()
     assert "longshore_daemon.inside.server" in imported
-    assert "longshore_daemon.inside.terminal" not in imported
+    for name in ("terminal", "websocket", "h2", "hpack", "calls", "watch_routes"):
+        assert f"longshore_daemon.inside.{name}" not in imported
 
 
 _PROBE = """
@@ -251,3 +252,11 @@ def test_discovery_finds_the_daemon_and_its_libraries() -> None:
     assert "longshore_daemon.inside.terminal" in imports.modules
     assert "encodings.utf_8" in imports.modules
     assert any(path.name.startswith("libc.so") for path in imports.mapped)
+
+
+def test_neither_asyncio_nor_openssl_is_ever_imported() -> None:
+    """Not even by what is imported late."""
+    imports = discover(Path(longshore_daemon.inside.__file__).parents[1])
+    tops = {name.partition(".")[0] for name in imports.modules}
+    assert tops & {"asyncio", "ssl", "_ssl", "_hashlib", "hashlib"} == set()
+    assert not [path for path in imports.mapped if "ssl" in path.name or "crypto" in path.name]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import yaml
+from longshore_core import ContainerId, ContainerSpec, Facts
+from longshore_daemon import SandboxDaemon
 
 Daemon = Any
 DOCUMENT = Path(__file__).parents[3] / "docs" / "sandbox-daemon.openapi.yaml"
@@ -30,6 +33,17 @@ GUESSES = [
     {"authorization": "Bearer the-token"},
     {"cookie": f"{TOKEN}=the-token"},
 ]
+
+
+@pytest.fixture(scope="module")
+def daemon(guest: SandboxDaemon, daemon_class: type[Daemon]) -> Iterator[Daemon]:
+    """One for all of them: nothing that a stranger does may change it."""
+    spec = ContainerSpec(id=ContainerId("c"), argv=(), env={"PATH": os.environ["PATH"]})
+    launched = guest.launch(spec, Facts(mounts=False))
+    daemon = daemon_class(launched.argv, launched.env)
+    daemon.ask("go", token="the-token")
+    yield daemon
+    daemon.close()
 
 
 @pytest.fixture
