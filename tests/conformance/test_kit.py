@@ -219,7 +219,7 @@ def test_a_report_survives_being_written_and_read() -> None:
     report = report_of(find_subject("null"), "core", [line_of(each) for each in outcomes])
     assert from_json(to_json(report)) == report
     assert report.conforms == "conforms: null (longshore-core 0.1.0), kit 1.0, core: info"
-    assert "| info | 8 of 8 |" in matrix([report])
+    assert "| info | 9 of 9 |" in matrix([report])
     broken = replace(report, lines=(replace(report.lines[0], verdict="failed"),))
     assert broken.conforms == "does not conform: null (longshore-core 0.1.0) fails I1"
     assert "**1 failed**" in matrix([broken])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -49,23 +50,26 @@ def ids(outcomes: list[Outcome], kind: type) -> set[str]:
     return {outcome.law.id for outcome in outcomes if isinstance(outcome.verdict, kind)}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("name", "least", "most_seconds", "unknown"),
     [
-        ("fork_exec", 105, 180, OF_AN_ENGINE),
-        ("null", 50, 60, {"F2"}),
-        ("reference", 85, 20, set[str]()),
+        ("fork_exec", 115, 120, OF_AN_ENGINE),
+        ("null", 55, 30, {"F2"}),
+        ("reference", 90, 20, set[str]()),
     ],
 )
 def test_a_driver_of_ours_conforms_in_time(
     name: str, least: int, most_seconds: float, unknown: set[str], tmp_path: Path
 ) -> None:
+    began = sum(os.times()[:4])
     outcomes = examined(name, CORE, tmp_path / "away")
+    # Of the processors, ours and our children's: others use this machine, too.
+    took = sum(os.times()[:4]) - began
     assert broken(outcomes) == {}
     assert len(ids(outcomes, Passed)) >= least
     assert ids(outcomes, Environment) == unknown
-    assert sum(outcome.seconds for outcome in outcomes) < most_seconds
+    assert took < most_seconds
 
 
 @pytest.mark.timeout(120)

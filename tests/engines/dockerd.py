@@ -115,6 +115,9 @@ class PrivateDocker:
             if nets := self.docker.run("network", "ls", "-qf", "type=custom").split():
                 self.docker.run("network", "rm", *nets)
         self.stop()
+        for pid in self._containerds():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         subprocess.run(["ip", "link", "delete", self._bridge], capture_output=True, check=False)
         for mount in reversed(_mounts(self.directory)):
             subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
@@ -122,6 +125,10 @@ class PrivateDocker:
 
     def _spawn(self) -> int:
         net = self._make_bridge()
+        # One that ended with a dockerd that was killed would be taken to live, until it is reaped.
+        containerd = self.directory / "exec/containerd/containerd.pid"
+        if containerd.exists() and not _command_line(Path("/proc", containerd.read_text().strip())):
+            containerd.unlink()
         argv = [
             *("dockerd", "--host", self.docker.address, "--pidfile", str(self._pidfile)),
             *("--data-root", f"{self.directory}/data", "--exec-root", f"{self.directory}/exec"),
@@ -136,6 +143,14 @@ class PrivateDocker:
         ]
         # It outlives this process when it is started by a command of its own.
         return os.posix_spawnp(argv[0], argv, os.environ, file_actions=files, setsid=True)
+
+    def _containerds(self) -> list[int]:
+        """What runs for this engine beside dockerd: containerd, and a shim a container."""
+        return [
+            int(entry.name)
+            for entry in Path("/proc").iterdir()
+            if entry.name.isdigit() and f"{self.directory}/exec/containerd/" in _command_line(entry)
+        ]
 
     def _make_bridge(self) -> str:
         """The bridge, and the first two numbers of the addresses that are ours."""
@@ -177,6 +192,14 @@ def _wait_gone(pid: int) -> None:
             return
         time.sleep(0.02)
     raise RuntimeError(f"dockerd {pid} does not stop")
+
+
+def _command_line(process: Path) -> str:
+    """Empty for one that has ended."""
+    try:
+        return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _mounts(directory: Path) -> list[str]:

@@ -1,4 +1,7 @@
-"""Engines as fixtures: `docker_engine`, `podman_engine`. Tests that ask for one share one, and one process."""
+"""Engines as fixtures: `docker_engine`, `podman_engine`. Those who ask for one share it.
+
+Their tests run in one process each.
+"""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def _nothing(_layer: Layer) -> None:
 
 def _only_a_program(layer: Layer) -> None:
     """Statically linked, as programs in Go or with musl are; no shell, no library, no account."""
-    layer.file("app/program", _BUSYBOX.read_bytes(), 0o755)
+    layer.file("app/busybox", _BUSYBOX.read_bytes(), 0o755)
 
 
 def _shell(layer: Layer) -> None:

@@ -22,6 +22,7 @@ import docker.auth
 import docker.errors
 import docker.utils
 import requests
+from docker.credentials.errors import StoreError
 from longshore_core import BackendError, EngineUnavailable, ImageError
 from longshore_core.address import TcpAddress, UnixAddress
 
@@ -204,7 +205,7 @@ class Engine:
             try:
                 config = cast("Any", docker.auth).load_config()
                 return cast("Mapping[str, str] | None", config.resolve_authconfig(registry))
-            except docker.errors.DockerException as exc:
+            except (docker.errors.DockerException, StoreError) as exc:
                 reason = " ".join(str(exc).split())
                 raise ImageError(f"no credentials for {registry}: {reason}") from exc
 

@@ -64,12 +64,14 @@ class Events:
                 since = max(self._last, time.time() - _BACK_SECONDS)
                 async with self._streams.events(since, _HEARD) as events:
                     pause = _FIRST_PAUSE
-                    self._tell_all()
+                    for topic in self._ears:
+                        self._tell(topic)
                     async for event in events:
                         self._hear(event)
             except BackendError:
-                pass  # who asks the engine next is told, with the reason
-            self._tell_all()
+                pass  # it is away: who asks the engine next is told, with the reason
+            # Who waits for a container learns nothing new from that.
+            self._tell(None)
             # It is down, and nothing tells when it is up again.
             await anyio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -102,7 +104,6 @@ class Events:
                 ear.exit_code = int(attributes.get("exitCode", 0))
             ear.tell()
 
-    def _tell_all(self) -> None:
-        for ears in self._ears.values():
-            for ear in ears:
-                ear.tell()
+    def _tell(self, topic: str | None) -> None:
+        for ear in self._ears.get(topic, ()):
+            ear.tell()

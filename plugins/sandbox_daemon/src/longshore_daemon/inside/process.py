@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from longshore_daemon.inside.group import Group, Started
+from longshore_daemon.inside.journal import echo
 from longshore_daemon.inside.loop import WRITE, Bell, Wait
 from longshore_daemon.inside.output import PIECE, Output
 from longshore_daemon.inside.stream import Disconnected
@@ -82,6 +83,7 @@ class Command:
         "args",
         "command",
         "env",
+        "logged",
         "name",
         "stderr",
         "stdin",
@@ -96,6 +98,8 @@ class Command:
         self.name: str | None = None
         """By which it can be found as well as by its pid."""
         self.env: Mapping[str, str] = {}
+        self.logged = False
+        """Whether its output is in the container's log, too."""
         self.working_dir: str | None = None
         self.stdin = False
         self.stdout = True
@@ -146,6 +150,8 @@ class Process(Group):
             return None
         if data:
             self.output.append(self.pipes[descriptor], data)
+            if self.command.logged:
+                echo(self.pipes[descriptor], data)
         return len(data)
 
     def collect(self) -> None:

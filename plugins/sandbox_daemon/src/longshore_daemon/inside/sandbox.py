@@ -49,7 +49,7 @@ class Sandbox:
         self.processes.env.update(env)
         if entrypoint:
             command = Command(entrypoint[0], entrypoint[1:])
-            command.stdin = True
+            command.stdin = command.logged = True
             try:
                 self.processes.spawn(command)
             except SpawnError as exc:

@@ -1,0 +1,120 @@
+"""An engine that goes away and comes back: unknown is not dead."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+
+import anyio
+import pytest
+from longshore_core import ContainerSpec, EngineUnavailable, Exit, Phase
+from longshore_core.abc import Host
+from longshore_docker import longshore_driver
+
+from tests.engines import images
+from tests.engines.dockerd import PrivateDocker, open_docker
+
+
+@pytest.fixture(scope="module")
+def private(require: Callable[..., None]) -> Iterator[PrivateDocker]:
+    """An engine that nobody else uses, so that it may be stopped."""
+    require(os.geteuid() == 0 and shutil.which("dockerd"), "root, and dockerd")
+    with open_docker(private=True) as docker:
+        docker.load(images.BUSYBOX)
+        assert docker.directory is not None
+        yield PrivateDocker(docker.directory)
+
+
+@pytest.fixture
+def open_driver(private: PrivateDocker, host: Host) -> Callable[..., object]:
+    def open_(**config: object) -> object:
+        plug = longshore_driver()
+        given = {"address": private.docker.address, "ready_networks": 0, **config}
+        return plug.open(plug.config.model_validate(given), host)
+
+    return open_
+
+
+@pytest.mark.xdist_group("docker")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)
+async def test_an_engine_that_comes_back_finds_everything_as_it_was(
+    private: PrivateDocker,
+    open_driver: Callable[..., object],
+    shell: Callable[..., ContainerSpec],
+    number: signal.Signals,
+) -> None:
+    async with open_driver(ready_networks=1) as runtime:
+        driver = runtime.driver
+        handle = await driver.create(shell())
+        before = await driver.start(handle)
+        ends = list[Exit]()
+
+        async def wait() -> None:
+            ends.append(await driver.wait(handle))
+
+        with anyio.fail_after(90):
+            async with runtime.health.fingerprints() as prints, anyio.create_task_group() as tasks:
+                tasks.start_soon(wait)
+                assert (await anext(prints)).healthy
+                private.stop(number)
+                with pytest.raises(EngineUnavailable, match="does not answer"):
+                    await driver.survey()
+                while (await anext(prints)).healthy:
+                    pass
+                private.start()
+                while not (await anext(prints)).healthy:
+                    pass
+                (found,) = await driver.survey()
+                assert (found.phase, found.attachment) == (Phase.RUNNING, before)
+                assert ends == []
+                await driver.signal(handle, signal.SIGKILL)
+        assert ends == [Exit(signal=signal.SIGKILL)]
+        await driver.remove(handle)
+        assert await driver.survey() == []
+
+
+@pytest.mark.xdist_group("docker")
+async def test_what_ended_while_the_engine_was_away_is_heard_of(
+    private: PrivateDocker,
+    open_driver: Callable[..., object],
+    shell: Callable[..., ContainerSpec],
+) -> None:
+    async with open_driver() as runtime:
+        driver = runtime.driver
+        handle = await driver.create(shell("exec sleep 1"))
+        await driver.start(handle)
+        ends = list[Exit]()
+
+        async def wait() -> None:
+            ends.append(await driver.wait(handle))
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait)
+                await anyio.wait_all_tasks_blocked()
+                private.stop()
+                private.start()
+        assert ends == [Exit(code=0)]
+        await driver.remove(handle)
+
+
+@pytest.mark.xdist_group("docker")
+async def test_a_driver_that_was_opened_without_its_engine_works_when_it_comes(
+    private: PrivateDocker,
+    open_driver: Callable[..., object],
+    shell: Callable[..., ContainerSpec],
+) -> None:
+    private.stop()
+    try:
+        async with open_driver() as runtime:
+            with pytest.raises(EngineUnavailable):
+                await runtime.driver.create(shell())
+            private.start()
+            handle = await runtime.driver.create(shell("exit 4"))
+            await runtime.driver.start(handle)
+            assert await runtime.driver.wait(handle) == Exit(code=4)
+            await runtime.driver.remove(handle)
+    finally:
+        private.start()

@@ -1,0 +1,176 @@
+"""The pool of namespaces that are ready, and the network that containers are in."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+from longshore_core import ContainerSpec, Exit, Handle
+from longshore_core.abc import Driver, Runtime
+
+from tests.engines import images
+from tests.engines.dockerd import Docker
+
+Shell = Callable[..., ContainerSpec]
+Left = Callable[[str], tuple[list[str], list[str]]]
+
+
+@pytest.fixture
+def holders(docker: Docker, owner: str) -> Callable[[], int]:
+    """How many namespaces of this owner are held open."""
+    label = f"label=longshore.owner={owner}"
+
+    def count() -> int:
+        command = ("ps", "--filter", label, "--filter", "label=longshore.role=network", "--quiet")
+        return len(docker.run(*command).split())
+
+    return count
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """For what the driver does by itself, and tells nobody of."""
+    with anyio.fail_after(30):
+        while not await anyio.to_thread.run_sync(holds):
+            await anyio.sleep(0.05)
+
+
+@pytest.fixture
+def open_pool(
+    open_driver: Callable[..., object], holders: Callable[[], int]
+) -> Callable[..., object]:
+    @asynccontextmanager
+    async def open_(size: int = 2, **config: object) -> AsyncGenerator[Runtime]:
+        async with open_driver(ready_networks=size, **config) as runtime:
+            await eventually(lambda: holders() == size)
+            yield runtime
+
+    return open_
+
+
+async def running(driver: Driver, spec: ContainerSpec) -> Handle:
+    handle = await driver.create(spec)
+    await driver.start(handle)
+    return handle
+
+
+async def test_a_container_joins_a_namespace_that_was_ready(
+    open_pool: Callable[..., object], shell: Shell, docker: Docker, owner: str, left_of: Left
+) -> None:
+    async with open_pool() as runtime:
+        handle = await runtime.driver.create(shell())
+        attachment = await runtime.driver.start(handle)
+        mode = docker.run(
+            "inspect", f"indexify-{handle.id}", "--format", "{{.HostConfig.NetworkMode}}"
+        )
+        assert mode.startswith("container:")
+        (address,) = attachment.addresses
+        shown = docker.run("exec", f"indexify-{handle.id}", "ip", "-4", "addr", "show", "eth0")
+        assert f"inet {address}/" in shown
+        assert attachment.interface in os.listdir("/sys/class/net")
+        assert attachment.netns is not None
+        assert Path(attachment.netns).exists()
+        (found,) = await runtime.driver.survey()
+        assert found.attachment == attachment
+        await runtime.driver.remove(handle)
+    assert left_of(owner) == ([], [])
+
+
+async def test_the_pool_is_filled_again_and_a_holder_goes_with_its_container(
+    open_pool: Callable[..., object],
+    holders: Callable[[], int],
+    shell: Shell,
+    owner: str,
+    left_of: Left,
+) -> None:
+    async with open_pool() as runtime:
+        first = await running(runtime.driver, shell(name="one"))
+        second = await running(runtime.driver, shell(name="two"))
+        await eventually(lambda: holders() == 4)
+        await runtime.driver.remove(first)
+        assert holders() == 3
+        await runtime.driver.remove(second)
+        assert holders() == 2
+    assert left_of(owner) == ([], [])
+
+
+async def test_name_resolution_and_the_hostname_behave_as_in_a_network_of_ones_own(
+    open_pool: Callable[..., object], shell: Shell
+) -> None:
+    script = 'grep -q nameserver /etc/resolv.conf && grep -q "$(hostname)" /etc/hosts'
+    async with open_pool(1) as runtime:
+        handle = await running(runtime.driver, shell(script))
+        assert await runtime.driver.wait(handle) == Exit(code=0)
+        await runtime.driver.remove(handle)
+
+
+@pytest.mark.parametrize("size", [0, 2])
+async def test_containers_do_not_reach_each_other(
+    open_pool: Callable[..., object], shell: Shell, size: int
+) -> None:
+    async with open_pool(size) as runtime:
+        driver = runtime.driver
+        one = await driver.create(shell("exec nc -l -p 8000", name="one"))
+        (address,) = (await driver.start(one)).addresses
+        two = await running(driver, shell(f"nc -w 2 {address} 8000 </dev/null", name="two"))
+        assert await driver.wait(two) != Exit(code=0)
+        for handle in (one, two):
+            await driver.remove(handle)
+
+
+async def test_more_containers_than_are_ready_start_all_the_same(
+    open_pool: Callable[..., object], shell: Shell, owner: str, left_of: Left
+) -> None:
+    async with open_pool(2) as runtime:
+        handles = list[Handle]()
+
+        async def start(number: int) -> None:
+            handles.append(await running(runtime.driver, shell(name=f"c{number}")))
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(6):
+                tasks.start_soon(start, number)
+        addresses = [f.attachment.addresses for f in await runtime.driver.survey() if f.attachment]
+        assert len(set(addresses)) == 6
+        for handle in handles:
+            await runtime.driver.remove(handle)
+    assert left_of(owner) == ([], [])
+
+
+async def test_what_a_killed_worker_left_is_used_by_nobody_and_removed(
+    open_pool: Callable[..., object], docker: Docker, owner: str, left_of: Left
+) -> None:
+    label = f"longshore.owner={owner}"
+    stale = docker.run(
+        *("run", "--detach", "--label", label, "--label", "longshore.role=network"),
+        *("--name", f"longshore-network-{owner[:10]}", images.BUSYBOX.reference, "sleep", "1000"),
+    )
+    async with open_pool(1):
+        await eventually(
+            lambda: not docker.run("ps", "--quiet", "--no-trunc", "--filter", f"id={stale}")
+        )
+    assert left_of(owner) == ([], [])
+
+
+async def test_a_holder_whose_container_was_removed_by_somebody_goes_too(
+    open_pool: Callable[..., object], docker: Docker, shell: Shell, holders: Callable[[], int]
+) -> None:
+    async with open_pool(1) as runtime:
+        handle = await running(runtime.driver, shell())
+        await eventually(lambda: holders() == 2)
+        docker.run("rm", "--force", f"indexify-{handle.id}")
+        await eventually(lambda: holders() == 1)
+
+
+async def test_without_a_network_there_is_none(
+    open_driver: Callable[..., object], shell: Shell
+) -> None:
+    async with open_driver(network="none") as runtime:
+        handle = await runtime.driver.create(shell("test ! -e /sys/class/net/eth0"))
+        attachment = await runtime.driver.start(handle)
+        assert (attachment.addresses, attachment.interface) == ((), None)
+        assert await runtime.driver.wait(handle) == Exit(code=0)
+        await runtime.driver.remove(handle)
