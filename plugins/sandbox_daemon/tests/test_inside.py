@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from longshore_daemon.imports import discover
 from longshore_daemon.inside import environment
 from longshore_daemon.inside.jsontext import NotJSON, dumps, escaped, loads, quoted
+from longshore_daemon.inside.kin import MARK, Kin, new_mark
 from longshore_daemon.inside.lines import Line, Lines
 from longshore_daemon.inside.loop import READ, Bell, Loop, Wait, pause
 from longshore_daemon.inside.output import Output
@@ -173,6 +175,24 @@ def test_stopping_looks_through_all_processes_a_few_times_however_many_have_ende
     processes = Processes(loop, {"PATH": os.environ["PATH"]}, (str(tmp_path),))
     loop.run(main())
     assert looks.count("/proc") < 5
+
+
+def test_orphans_are_known_by_their_mark() -> None:
+    marks = [new_mark(), new_mark()]
+    script = "sleep 60 & wait"
+    children = [
+        subprocess.Popen(["sh", "-c", script], env={**os.environ, MARK: mark}) for mark in marks
+    ]
+    try:
+        kin = Kin()
+        for child, mark in zip(children, marks, strict=True):
+            assert kin.family(None, mark)[0] == child.pid
+        assert kin.family(None, new_mark()) == []
+    finally:
+        for child, mark in zip(children, marks, strict=True):
+            for pid in Kin().family(None, mark):
+                os.kill(pid, signal.SIGKILL)
+            child.wait()
 
 
 class TestEnvironment:

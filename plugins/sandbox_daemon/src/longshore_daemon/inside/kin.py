@@ -15,12 +15,14 @@ MARK = "LONGSHORE_PROCESS"
 class Kin:
     """The living processes at one moment."""
 
-    __slots__ = ("_parents", "_sessions")
+    __slots__ = ("_orphans", "_parents", "_sessions")
 
     def __init__(self) -> None:
         """Raises OSError where there is no /proc, or a foreign one."""
         if os.readlink("/proc/self") != str(os.getpid()):
             raise OSError("/proc is of other processes")
+        self._orphans: dict[str, list[int]] | None = None
+        """Who may have been adopted, by mark: looked up once for all families."""
         self._parents: dict[int, int] = {}
         self._sessions: dict[int, int] = {}
         for name in os.listdir("/proc"):
@@ -44,10 +46,9 @@ class Kin:
         """
         family = [pid for pid, of in self._sessions.items() if of == session]
         family.sort(key=lambda pid: pid != session)
-        adopters = self._ancestors()
-        for pid, parent in self._parents.items():
-            if parent in adopters and pid not in family and _bears(pid, mark):
-                family.append(pid)
+        if self._orphans is None:
+            self._orphans = self._find_orphans()
+        family += [pid for pid in self._orphans.get(mark, ()) if pid not in family]
         for pid in family:
             family += [
                 child
@@ -55,6 +56,14 @@ class Kin:
                 if parent == pid and child not in family
             ]
         return family
+
+    def _find_orphans(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        adopters = self._ancestors()
+        for pid, parent in self._parents.items():
+            if parent in adopters and (mark := _mark_of(pid)):
+                found.setdefault(mark, []).append(pid)
+        return found
 
     def _ancestors(self) -> set[int]:
         """This process, and those above it: whoever adopts orphans from here is among them."""
@@ -70,9 +79,15 @@ def new_mark() -> str:
     return os.urandom(8).hex()
 
 
-def _bears(pid: int, mark: str) -> bool:
+def _mark_of(pid: int) -> str:
+    """That of a process; empty if it has none, or is none of our business."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return f"{MARK}={mark}".encode() in file.read().split(b"\0")
+            variables = file.read().split(b"\0")
     except OSError:
-        return False
+        return ""
+    prefix = f"{MARK}=".encode()
+    for variable in variables:
+        if variable.startswith(prefix):
+            return variable[len(prefix) :].decode("ascii", "replace")
+    return ""
