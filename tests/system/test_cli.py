@@ -319,6 +319,12 @@ class TestTerminal:
             shown.until("03 1a 1c 11 0d 04")
             assert shown.wait() == 0
 
+    def test_the_end_that_is_typed_is_told_once(self, sandbox: Sandbox) -> None:
+        with terminal("exec", "-i", sandbox.id, "cat") as shown:
+            shown.type("line\n\x04")
+            shown.until(r"line\r\nline\r\n")
+            assert shown.wait() == 0
+
     def test_a_signal_that_ends_it_is_its_status(self, sandbox: Sandbox) -> None:
         with terminal("exec", "-it", sandbox.id, "sh", "-c", "kill -KILL $$") as shown:
             assert shown.wait() == 137

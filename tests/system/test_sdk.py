@@ -553,7 +553,7 @@ class TestTrouble:
         before = descriptors()
         for _ in range(50):
             cycle()
-        for _ in range(10):
+        for _ in range(max(10, CYCLES // 50)):
             with Sandbox.create() as created:
                 next(iter(created.start("yes")))
         for _ in range(CYCLES):

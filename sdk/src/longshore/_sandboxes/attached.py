@@ -53,22 +53,34 @@ async def _pass_signals(process: AsyncProcess) -> None:
 
 
 async def _pass_input(process: AsyncProcess) -> None:
+    source = _Input()
     try:
-        while piece := await console.read(console.STDIN):
-            await process.write(_burst(piece))
+        while piece := await source.read():
+            await process.write(source.burst(piece))
         await process.close_stdin()
     except (StdinClosedError, ProcessNotFoundError):
         # As with a pipe to `head`: it has read what it wanted.
         return
 
 
-async def _burst(piece: bytes) -> AsyncGenerator[bytes]:
-    """In one request all that comes at once: for input that flows, not one for each piece."""
-    while piece:
-        yield piece
-        piece = b""
-        with anyio.move_on_after(_BURST_SECONDS):
-            piece = await console.read(console.STDIN)
+class _Input:
+    """Standard input, to its end. A terminal tells of that only once."""
+
+    def __init__(self) -> None:
+        self._is_over = False
+
+    async def read(self) -> bytes:
+        piece = b"" if self._is_over else await console.read(console.STDIN)
+        self._is_over = not piece
+        return piece
+
+    async def burst(self, piece: bytes) -> AsyncGenerator[bytes]:
+        """In one request all that comes at once: for input that flows, not one for each piece."""
+        while piece:
+            yield piece
+            piece = b""
+            with anyio.move_on_after(_BURST_SECONDS):
+                piece = await self.read()
 
 
 async def attend_terminal(terminal: AsyncTerminal, *, interactive: bool) -> int:
