@@ -136,8 +136,8 @@ class TestLife:
         made = said("create", "some:image", "--cpus", "0.5", "--lifetime", "7200").strip()
         (row,) = [line for line in said("ls").splitlines() if line.startswith(made)]
         columns = re.split(r" {2,}", row)
-        assert columns[:3] == [made, "running", "some:image"]
-        assert columns[4:] == ["119m", "0.5", "1 GiB"]
+        assert columns[:4] == [made, "-", "running", "some:image"]
+        assert columns[5:] == ["119m", "0.5", "1 GiB"]
         assert f"id         {made}\nstatus     running\n" in said("show", made)
         (shown,) = [one for one in json.loads(said("ls", "-o", "json")) if one["id"] == made]
         assert (shown["image"], shown["lifetime_seconds"]) == ("some:image", 7200)
@@ -186,6 +186,16 @@ class TestLife:
         other.detach()
         done = cli("rm", one.id, "nobody", other.id)
         assert (done.returncode, done.stdout.decode().split()) == (3, [one.id, other.id])
+
+    def test_a_name_stands_for_the_id_everywhere(self, whole: System) -> None:
+        created = cli("create", "--name", "crate")
+        assert created.returncode == 0, created.stderr
+        assert cli("exec", "crate", "echo", "hello").stdout == b"hello\n"
+        assert b" crate " in cli("ls").stdout
+        again = cli("create", "--name", "crate")
+        assert (again.returncode, b"'crate' already" in again.stderr) == (1, True), again.stderr
+        assert cli("rm", "crate").returncode == 0
+        assert cli("show", "crate").returncode == 3
 
 
 class TestExec:

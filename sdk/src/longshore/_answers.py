@@ -227,6 +227,7 @@ def sandbox_info(fields: Fields) -> SandboxInfo:
         memory_mb=resources.required("memory_mb", int),
         disk_mb=resources.required("disk_mb", int),
         lifetime_seconds=fields.required("timeout_secs", int),
+        name=fields.get("name", str),
         sandbox_url=fields.get("sandbox_url", str),
         pending_reason=fields.get("pending_reason", str),
         outcome=fields.get("outcome", str),

@@ -50,6 +50,8 @@ class Endpoint(TypedDict, total=False):
 class CreateOptions(Endpoint, total=False):
     """What can be asked of a new sandbox; the server has a default for all of it."""
 
+    name: str
+    """To call it by wherever its id would do, for as long as it lives; unique in the namespace."""
     cpus: float
     memory_mb: int
     disk_mb: int
@@ -81,6 +83,7 @@ class SandboxInfo:
     disk_mb: int
     lifetime_seconds: int
     """0: it does not end by itself."""
+    name: str | None = None
     sandbox_url: str | None = None
     """The proxy that leads to it, while there is one."""
     pending_reason: str | None = None

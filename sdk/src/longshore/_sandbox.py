@@ -48,8 +48,8 @@ class Sandbox:
     def create(cls, image: str | None = None, **options: Unpack[CreateOptions]) -> Self:
         """A new sandbox, as soon as it runs; of the server's default image if none is named.
 
-        Options: `cpus`, `memory_mb`, `disk_mb`; `lifetime_seconds`, after which it ends by itself;
-        `entrypoint`, `secret_names`; `allow_internet_access`, `allow_out`, `deny_out`;
+        Options: `name`; `cpus`, `memory_mb`, `disk_mb`; `lifetime_seconds`, after which it ends by
+        itself; `entrypoint`, `secret_names`; `allow_internet_access`, `allow_out`, `deny_out`;
         `wait_seconds` for how long it may take; `idempotency_key`; and where the server is:
         `api_url`, `api_key`, `namespace`.
         """

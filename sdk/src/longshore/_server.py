@@ -155,7 +155,7 @@ def _body(image: str | None, options: CreateOptions) -> dict[str, Any]:
     network = _given({name: options.get(name) for name in names})
     if network:
         body["network"] = network
-    for name in ("entrypoint", "secret_names"):
+    for name in ("name", "entrypoint", "secret_names"):
         body[name] = options.get(name)
     return {name: _listed(value) for name, value in _given(body).items()}
 

@@ -15,6 +15,7 @@ from longshore._sandboxes.table import print_json
 @click.command(context_settings={"allow_interspersed_args": True})
 @click.argument("image", required=False)
 @click.argument("entrypoint", nargs=-1, type=click.UNPROCESSED)
+@click.option("--name", metavar="NAME", help="To call it by, as by its id.")
 @click.option(
     "--cpus", type=click.FloatRange(min=0, min_open=True), metavar="CORES", help="[default: 1]"
 )
@@ -62,7 +63,7 @@ def command(
       longshore sandbox create
       longshore sandbox create python:3.14-slim --memory 2048 --lifetime 3600
       longshore sandbox create --no-internet --allow-out 10.0.0.0/8
-      longshore sandbox create node:24 -- npm start
+      longshore sandbox create node:24 --name web -- npm start
       id=$(longshore sandbox create) && longshore sandbox shell $id
     """
     options = {name: value for name, value in asked.items() if value not in (None, ())}

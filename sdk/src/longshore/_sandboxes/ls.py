@@ -15,7 +15,7 @@ from longshore._sandboxes.options import Place, output_option, place_options
 from longshore._sandboxes.table import ago, print_json, print_table, size, span
 
 _ALIVE: Final[tuple[Status, ...]] = ("pending", "running")
-_HEADS: Final = ("SANDBOX", "STATUS", "IMAGE", "AGE", "ENDS IN", "CPUS", "MEMORY")
+_HEADS: Final = ("SANDBOX", "NAME", "STATUS", "IMAGE", "AGE", "ENDS IN", "CPUS", "MEMORY")
 _WIDE: Final = ("DISK", "URL", "OUTCOME")
 
 
@@ -60,7 +60,8 @@ def _found(place: Place, everything: bool, limit: int | None) -> list[SandboxInf
 
 def _row(info: SandboxInfo, wide: bool) -> tuple[str, ...]:
     cpus, memory = f"{info.cpus:g}", size(info.memory_mb)
-    row = (info.id, info.status, info.image, ago(info.created_at), _ends(info), cpus, memory)
+    named = (info.id, info.name or "-", info.status, info.image)
+    row = (*named, ago(info.created_at), _ends(info), cpus, memory)
     return (*row, size(info.disk_mb), info.sandbox_url or "-", _why(info)) if wide else row
 
 

@@ -68,6 +68,7 @@ def _lines(info: SandboxInfo) -> dict[str, str | None]:
     exit_code = None if info.exit_code is None else str(info.exit_code)
     return {
         "id": info.id,
+        "name": info.name,
         "status": info.status,
         "image": info.image,
         "namespace": info.namespace,
