@@ -51,6 +51,7 @@ async def open_docker(config: Config, host: Host) -> AsyncGenerator[Runtime, Non
             )
             tasks.start_soon(events.run)
             tasks.start_soon(networks.run)
+            tasks.start_soon(_prepull, config, images, host)
             driver = DockerDriver(config, host, edges)
             yield Runtime(
                 driver=driver,
@@ -68,6 +69,15 @@ async def open_docker(config: Config, host: Host) -> AsyncGenerator[Runtime, Non
         with anyio.CancelScope(shield=True):
             await streams.aclose()
             engine.close()
+
+
+async def _prepull(config: Config, images: Images, host: Host) -> None:
+    for reference in config.prepull:
+        try:
+            await images.have(reference)
+        except BackendError as exc:
+            # Whoever asks for it later pulls it, and is told.
+            host.logger.warning("docker_image_not_pulled", extra={"why": str(exc)})
 
 
 async def _look(engine: Engine, host: Host) -> Info | None:
