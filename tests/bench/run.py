@@ -1,7 +1,7 @@
 """What is promised to be fast, measured beside a floor taken in the same run.
 
     make bench                        all of it
-    make bench ARGS="--only create"   one of: version, up, worker, create
+    make bench ARGS="--only create"   one of: version, up, worker, create, docker
 
 Machines are shared and noisy: trust the ratios, and the medians more than the worst. Nothing here
 is a test; a figure that misses its target is marked and the exit status is 0 all the same.
@@ -22,9 +22,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.engines import images
+from tests.engines.dockerd import open_docker
 from tests.system.harness import System, free_port, system, until
 
+COUNT = 30
+"""Of containers on a real engine, for each figure."""
 LONGSHORE = str(Path(sys.executable).with_name("longshore"))
 
 
@@ -147,9 +153,46 @@ def create() -> Iterator[Figure]:
         )
 
 
-def first_output(whole: System) -> float:
+def docker() -> Iterator[Figure]:
+    """Beside the engine's own floor: a container made and started over its API, on a bridge."""
+    with open_docker() as engine:
+        image = engine.load(images.BASE)
+        floor = [raw_start(engine.address, image) for _ in range(COUNT)]
+        yield Figure(name="floor: Docker's API, create and start", unit="ms", samples=floor)
+        for ready, share in ((4, 0.9), (0, 1.45)):
+            driver = {"type": "docker", "address": engine.address, "ready_networks": ready}
+            with (
+                tempfile.TemporaryDirectory() as directory,
+                system(Path(directory), driver=driver, on_exit="remove") as whole,
+            ):
+                whole.start_all()
+                first_output(whole, image)
+                samples = [first_output(whole, image) for _ in range(COUNT)]
+                yield Figure(
+                    name=f"create until the first exec's output, docker, {ready} ready",
+                    unit="ms",
+                    samples=samples,
+                    target=share * statistics.median(floor),
+                )
+                whole.stop("worker")
+
+
+def raw_start(address: str, image: str) -> float:
+    host = {"NetworkMode": "bridge"}
+    body = {"Image": image, "Entrypoint": ["sleep", "1000"], "HostConfig": host}
+    transport = httpx.HTTPTransport(uds=address.removeprefix("unix://"))
+    with httpx.Client(transport=transport, base_url="http://docker", timeout=60) as client:
+        began = time.perf_counter()
+        id_ = client.post("/containers/create", json=body).json()["Id"]
+        client.post(f"/containers/{id_}/start").raise_for_status()
+        took = (time.perf_counter() - began) * 1000
+        client.delete(f"/containers/{id_}", params={"force": True})
+    return took
+
+
+def first_output(whole: System, image: str = "python:3.14-slim") -> float:
     began = time.perf_counter()
-    id_ = whole.create(image="python:3.14-slim")
+    id_ = whole.create(image=image)
     execute(whole, id_)
     took = (time.perf_counter() - began) * 1000
     whole.delete(id_)
@@ -178,6 +221,7 @@ GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "up": up,
     "worker": worker,
     "create": create,
+    "docker": docker,
 }
 
 
