@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 PY := .venv/bin/python
 BIN := .venv/bin
-DISTS := core proto sdk plugins/forkexec_driver plugins/docker_driver plugins/sandbox_daemon plugins/control_plane
+DISTS := core proto sdk plugins/forkexec_driver plugins/docker_driver plugins/podman_driver plugins/sandbox_daemon plugins/control_plane
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
 .PHONY: help install dev clients demo run test lint fmt types laws floors proto docs engines bench lock ci clean
@@ -46,7 +46,7 @@ fmt: .venv/dev.done  ## put the style right
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 types: .venv/dev.done  ## mypy and pyright, both strict
-	@$(BIN)/mypy core/src sdk/src plugins/forkexec_driver/src plugins/docker_driver/src plugins/sandbox_daemon/src plugins/control_plane/src && $(BIN)/pyright
+	@$(BIN)/mypy core/src sdk/src plugins/forkexec_driver/src plugins/docker_driver/src plugins/podman_driver/src plugins/sandbox_daemon/src plugins/control_plane/src && $(BIN)/pyright
 
 laws: .venv/dev.done  ## examine our drivers with the conformance kit, and write the docs' table again
 	@$(PY) docs/drivers.py $(ARGS)
@@ -59,9 +59,6 @@ proto: .venv/dev.done  ## generate the wire's code again
 
 docs: .venv/dev.done  ## generate the reference pages again
 	@$(PY) docs/generate.py $(ARGS)
-
-engines:  ## the container engines that tests use, from Debian's packages (root)
-	@tests/engines/install.sh
 
 bench: .venv/dev.done  ## measure, beside floors taken in the same run
 	@$(PY) tests/bench/run.py $(ARGS)

@@ -2,17 +2,24 @@
 
 python docs/drivers.py           runs the kit over each, and writes reports and table
 python docs/drivers.py --table   writes the table again from the reports that there are
-python docs/drivers.py --check   says whether it is what the reports say
+python docs/drivers.py --check   says whether it is what the reports say, and of the laws there are
+python docs/drivers.py --golden  keeps a handle of each driver, for the releases to come
 """
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from dataclasses import replace
+import tempfile
 from pathlib import Path
 
-from longshore_core.testing.report import from_json, matrix, to_json
+import anyio
+from longshore_core import ContainerId, ContainerSpec, Handle, __version__
+from longshore_core.testing import DRIVER_LAWS, Profile, find_subject, golden, in_profile
+from longshore_core.testing.bench import bare_host
+from longshore_core.testing.laws.recover import golden_of
+from longshore_core.testing.report import from_json, matrix
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "conformance.md"
@@ -26,13 +33,36 @@ def examine(driver: str) -> int:
     REPORTS.mkdir(exist_ok=True)
     file = REPORTS / f"{driver}.json"
     command = [sys.executable, "-m", "pytest", "-q", "--pyargs", "longshore_core.conformance"]
-    done = subprocess.run([*command, f"--driver={driver}", f"--report={file}"], check=False)
+    with tempfile.TemporaryDirectory() as place:
+        extra = engine(Path(place)) if driver == "reference" else []
+        words = [*command, f"--driver={driver}", f"--report={file}", *extra]
+        done = subprocess.run(words, check=False)
     if file.exists():
-        # How long it took is the machine's, and would change the file each time.
-        report = from_json(file.read_text(encoding="utf-8"))
-        lines = tuple(replace(line, seconds=0.0, measured={}) for line in report.lines)
-        file.write_text(to_json(replace(report, lines=lines)), encoding="utf-8")
+        file.write_text(kept(file.read_text(encoding="utf-8")), encoding="utf-8")
     return done.returncode
+
+
+def kept(report: str) -> str:
+    """What is kept of a report, a line a law: how long it took is the machine's."""
+    data = json.loads(report)
+    lines = [
+        json.dumps({name: line[name] for name in ("id", "group", "name", "verdict", "reason")})
+        for line in data.pop("lines")
+    ]
+    head = json.dumps(data, indent=2).removesuffix("\n}")
+    return f'{head},\n  "lines": [\n    ' + ",\n    ".join(lines) + "\n  ]\n}\n"
+
+
+def engine(place: Path) -> list[str]:
+    """What the model needs to show all: an image, and an engine that can be taken away."""
+    away, config = place / "away", place / "config.yaml"
+    config.write_text(f"engine_away_file: {away}\n", encoding="utf-8")
+    return [
+        f"--driver-config={config}",
+        "--image=example/image:1",
+        f"--engine-stop=touch {away}",
+        f"--engine-start=rm {away}",
+    ]
 
 
 def table() -> str:
@@ -47,10 +77,43 @@ def page(text: str) -> str:
     return before + BEGIN + table() + END + rest.partition(END)[2]
 
 
+def stale() -> list[str]:
+    """What is not as it should be: the page, or a report of other laws than there are."""
+    laws = [(law.id, law.name) for law in in_profile(DRIVER_LAWS, Profile.CORE)]
+    found = list[str]()
+    for driver in DRIVERS:
+        report = from_json((REPORTS / f"{driver}.json").read_text(encoding="utf-8"))
+        if [(line.id, line.name) for line in report.lines] != laws:
+            found.append(f"docs/conformance/{driver}.json is of other laws: make laws")
+    text = PAGE.read_text(encoding="utf-8")
+    if page(text) != text:
+        found.append("docs/conformance.md: make laws ARGS=--table")
+    return found
+
+
+async def keep(driver: str) -> None:
+    """Write down a handle of what a driver makes now."""
+    subject = find_subject(driver)
+    with tempfile.TemporaryDirectory() as place:
+        host = bare_host(driver, "worker-1/driver", Path(place))
+        async with subject.open(host) as runtime:
+            spec = ContainerSpec(id=ContainerId("golden"), argv=("/bin/sh", "-c", "exit 0"))
+            handle: Handle = await runtime.driver.create(spec)
+            await runtime.driver.remove(handle)
+    file = Path(next(iter(golden.__path__))) / driver / f"{__version__}.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(golden_of(handle, driver, __version__), encoding="utf-8")
+
+
 def main() -> int:
     if "--check" in sys.argv:
-        text = PAGE.read_text(encoding="utf-8")
-        return 0 if page(text) == text else 1
+        found = stale()
+        sys.stdout.writelines(f"{each}\n" for each in found)
+        return 1 if found else 0
+    if "--golden" in sys.argv:
+        for driver in DRIVERS:
+            anyio.run(keep, driver)
+        return 0
     worst = 0 if "--table" in sys.argv else max([examine(driver) for driver in DRIVERS])
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     return worst

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from longshore._sandboxes.group import COMMANDS, sandbox
 
 
 def longshore(*words: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -197,6 +199,39 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_for_sandboxes_says_the_same_of_itself_and_gives_examples(name: str) -> None:
+    command = sandbox.get_command(click.Context(sandbox), name)
+    assert command is not None
+    assert command.help is not None
+    assert command.help.splitlines()[0] == COMMANDS[name]
+    examples = command.help.partition("Examples:\n")[2].splitlines()
+    assert len([line for line in examples if f"longshore sandbox {name}" in line]) >= 2
+
+
+def test_help_for_sandboxes_names_every_command_and_imports_none() -> None:
+    done = longshore("sandbox", "--help")
+    assert done.returncode == 0
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+    assert not imported(done) & {"httpx", "websockets", "anyio"}
+
+
+def test_a_misspelt_command_for_sandboxes_gets_a_suggestion() -> None:
+    done = longshore("sandbox", "exce")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: no command named 'exce'; did you mean 'exec'?\n",
+    )
+
+
+def test_a_wrong_option_is_one_line_that_leads_to_help() -> None:
+    done = longshore("sandbox", "ls", "--nope")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: no such option '--nope'")
+    assert done.stderr.endswith("; see `longshore sandbox ls --help`\n")
+    assert done.stderr.count("\n") == 1
 
 
 def test_python_dash_m_is_the_same_command() -> None:

@@ -13,7 +13,16 @@ from typing import Any
 import longshore
 import pytest
 
-PAIRS = ["Sandbox", "Process", "Output", "Files", "FileStream"]
+PAIRS = [
+    "Sandbox",
+    "Process",
+    "Output",
+    "Files",
+    "FileStream",
+    "Changes",
+    "Terminal",
+    "Tunnel",
+]
 SAME_BUT_FOR_NAMES = {
     "__enter__": "__aenter__",
     "__exit__": "__aexit__",

@@ -129,6 +129,25 @@ def test_a_cut_in_the_middle_of_a_frame_costs_no_byte_and_repeats_none(world: Wo
     assert len(world.sent("POST", RUN)) == 1
 
 
+def test_a_gap_is_told_with_the_chunk_after_it_and_counted_on_from(world: World) -> None:
+    gap = event(gap={"from": 2, "to": 10})
+    content = frame(1, b"ab") + gap + frame(1, b"k") + ENDED_WELL
+    world.on("GET", FOLLOW, httpx.Response(200, content=content))
+    chunks = list(world.attach().process(7))
+    assert [(chunk.data, chunk.offset, chunk.missing) for chunk in chunks] == [
+        (b"ab", 0, 0),
+        (b"k", 10, 8),
+    ]
+
+
+def test_a_result_with_a_gap_ends_before_it_and_says_so(world: World) -> None:
+    gap = event(gap={"from": 2, "to": 10})
+    content = STARTED + frame(1, b"ab") + gap + frame(1, b"k") + ENDED_WELL
+    world.on("POST", RUN, httpx.Response(200, content=content))
+    result = world.attach().run("x")
+    assert (result.stdout, result.truncated) == (b"ab", True)
+
+
 def test_an_answer_that_ends_without_an_outcome_is_a_cut_too(world: World) -> None:
     world.on("POST", RUN, httpx.Response(200, content=STARTED + frame(1, b"a")))
     world.on("GET", FOLLOW, httpx.Response(200, content=frame(1, b"b") + ENDED_WELL))
@@ -325,6 +344,19 @@ def test_the_environment_says_where_the_server_is(
     finish(Session.attach(world.carrier(), "sb", {}))
     assert str(world.asked[0].url) == f"{API}/v1/namespaces/team%2Fa/sandboxes/sb"
     assert world.asked[0].headers["Authorization"] == f"Bearer {KEY}"
+
+
+def test_a_key_for_another_server_is_not_given_to_ours(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LONGSHORE_API_URL", "LONGSHORE_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TENSORLAKE_API_KEY", KEY)
+    finish(Session.attach(world.carrier(), "sb", {"api_url": API}))
+    assert "Authorization" not in world.asked[-1].headers
+    monkeypatch.setenv("TENSORLAKE_API_URL", API)
+    finish(Session.attach(world.carrier(), "sb", {}))
+    assert world.asked[-1].headers["Authorization"] == f"Bearer {KEY}"
 
 
 def test_a_url_that_is_none_is_an_error_of_ours() -> None:

@@ -1,7 +1,7 @@
 """What is promised to be fast, measured beside a floor taken in the same run.
 
     make bench                        all of it
-    make bench ARGS="--only create"   one of: version, up, worker, create, docker
+    make bench ARGS="--only create"   one of: version, up, worker, create, daemon, docker, podman
 
 Machines are shared and noisy: trust the ratios, and the medians more than the worst. Nothing here
 is a test; a figure that misses its target is marked and the exit status is 0 all the same.
@@ -13,64 +13,20 @@ import argparse
 import json
 import re
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from tests.engines import images
-from tests.engines.dockerd import open_docker
-from tests.system.harness import System, free_port, system, until
+from tests.bench import engines
+from tests.bench.daemon import daemon, resident
+from tests.bench.figures import Figure, execute, first_output, run, timed
+from tests.system.harness import free_port, system
 
-COUNT = 30
-"""Of containers on a real engine, for each figure."""
 LONGSHORE = str(Path(sys.executable).with_name("longshore"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """One line of the table. `samples` in the unit; `target` is for their median."""
-
-    name: str
-    unit: str
-    samples: list[float]
-    target: float | None = None
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.samples)
-
-    @property
-    def worst(self) -> float:
-        """The 99th percentile, or the slowest of fewer than a hundred."""
-        return sorted(self.samples)[max(0, int(len(self.samples) * 0.99) - 1)]
-
-    def row(self) -> str:
-        verdict = ""
-        if self.target is not None:
-            verdict = f"under {self.target:g}: {'yes' if self.median < self.target else 'NO'}"
-        shown = f"{self.median:9.1f} {self.worst:9.1f} {self.unit:<4}"
-        return f"{self.name:<58}{shown} {len(self.samples):4}  {verdict}"
-
-
-def timed(work: Callable[[], object], count: int) -> list[float]:
-    samples = []
-    for _ in range(count):
-        began = time.perf_counter()
-        work()
-        samples.append((time.perf_counter() - began) * 1000)
-    return samples
-
-
-def run(*argv: str) -> bytes:
-    return subprocess.run(argv, check=True, capture_output=True).stdout
 
 
 def version() -> Iterator[Figure]:
@@ -153,75 +109,14 @@ def create() -> Iterator[Figure]:
         )
 
 
-def docker() -> Iterator[Figure]:
-    """Beside the engine's own floor: a container made and started over its API, on a bridge."""
-    with open_docker() as engine:
-        image = engine.load(images.BASE)
-        floor = [raw_start(engine.address, image) for _ in range(COUNT)]
-        yield Figure(name="floor: Docker's API, create and start", unit="ms", samples=floor)
-        for ready, share in ((4, 0.9), (0, 1.45)):
-            driver = {"type": "docker", "address": engine.address, "ready_networks": ready}
-            with (
-                tempfile.TemporaryDirectory() as directory,
-                system(Path(directory), driver=driver, on_exit="remove") as whole,
-            ):
-                whole.start_all()
-                first_output(whole, image)
-                samples = [first_output(whole, image) for _ in range(COUNT)]
-                yield Figure(
-                    name=f"create until the first exec's output, docker, {ready} ready",
-                    unit="ms",
-                    samples=samples,
-                    target=share * statistics.median(floor),
-                )
-                whole.stop("worker")
-
-
-def raw_start(address: str, image: str) -> float:
-    host = {"NetworkMode": "bridge"}
-    body = {"Image": image, "Entrypoint": ["sleep", "1000"], "HostConfig": host}
-    transport = httpx.HTTPTransport(uds=address.removeprefix("unix://"))
-    with httpx.Client(transport=transport, base_url="http://docker", timeout=60) as client:
-        began = time.perf_counter()
-        id_ = client.post("/containers/create", json=body).json()["Id"]
-        client.post(f"/containers/{id_}/start").raise_for_status()
-        took = (time.perf_counter() - began) * 1000
-        client.delete(f"/containers/{id_}", params={"force": True})
-    return took
-
-
-def first_output(whole: System, image: str = "python:3.14-slim") -> float:
-    began = time.perf_counter()
-    id_ = whole.create(image=image)
-    execute(whole, id_)
-    took = (time.perf_counter() - began) * 1000
-    whole.delete(id_)
-    until(lambda: whole.sandbox(id_)["status"] == "terminated", "it ends")
-    return took
-
-
-def execute(whole: System, id_: str) -> None:
-    body = {"command": "sh", "args": ["-c", "echo hello"]}
-    headers = {"Tensorlake-Sandbox-Id": id_}
-    with whole.proxy.stream(
-        "POST", "/api/v1/processes/run", json=body, headers=headers
-    ) as response:
-        assert any('"hello"' in line for line in list(response.iter_lines()))
-
-
-def resident(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    match = re.search(r"VmRSS:\s+(\d+) kB", status)
-    assert match is not None
-    return int(match[1]) / 1024
-
-
 GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "version": version,
     "up": up,
     "worker": worker,
     "create": create,
-    "docker": docker,
+    "daemon": daemon,
+    "docker": engines.docker,
+    "podman": engines.podman,
 }
 
 

@@ -67,9 +67,21 @@ class HostExecutor(Executor):
         found = [each for each in await self.driver.survey() if each.id == handle.id]
         if not found or found[0].phase is not Phase.RUNNING:
             raise BackendError(f"container {handle.id} does not run")
+        async with self.attached(handle, argv, env, cwd) as running:
+            yield running
+
+    # What it is made of: a mutant changes one of these.
+
+    def process_of(self, process: Process, chunks: MemoryObjectReceiveStream[Chunk]) -> HostProcess:
+        return HostProcess(process, chunks)
+
+    @asynccontextmanager
+    async def attached(
+        self, handle: Handle, argv: Sequence[str], env: Mapping[str, str], cwd: str | None
+    ) -> AsyncGenerator[HostProcess]:
         process = await self.started(argv, env, cwd)
         send, receive = anyio.create_memory_object_stream[Chunk](16)
-        running = HostProcess(process, receive)
+        running = self.process_of(process, receive)
         try:
             async with anyio.create_task_group() as tasks, receive:
                 for stream, source in (

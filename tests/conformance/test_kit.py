@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from longshore_core import __version__
 from longshore_core.testing import (
     DRIVER_LAWS,
     LAWS,
@@ -85,6 +87,24 @@ def leaving(kind: str, view: HostView) -> Iterator[None]:
                 pytest.skip("no cgroup that we may make")
             yield
             group.rmdir()
+        case "mount":
+            place = view.scratch / "mount"
+            place.mkdir()
+            done = subprocess.run(["mount", "-t", "tmpfs", view.mark, place], check=False)
+            if done.returncode:
+                pytest.skip("nothing that we may mount")
+            yield
+            subprocess.run(["umount", place], check=True)
+        case "rule":
+            chain = ["-w", "-t", "filter"]
+            if not shutil.which("iptables"):
+                pytest.skip("no iptables")
+            comment = ["FORWARD", "-m", "comment", "--comment", view.mark, "-j", "RETURN"]
+            done = subprocess.run(["iptables", *chain, "-A", *comment], check=False)
+            if done.returncode:
+                pytest.skip("no rule that we may make")
+            yield
+            subprocess.run(["iptables", *chain, "-D", *comment], check=True)
         case _:
             name = view.mark
             done = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
@@ -98,7 +118,7 @@ def leaving(kind: str, view: HostView) -> Iterator[None]:
     "kind",
     [
         *("process", "port", "file", "temporary file", "descriptor", "cgroup"),
-        "network namespace",
+        *("network namespace", "mount", "rule"),
     ],
 )
 def test_what_is_left_on_the_host_is_seen_and_named(kind: str, view: HostView) -> None:
@@ -199,7 +219,7 @@ def test_a_report_survives_being_written_and_read() -> None:
     report = report_of(find_subject("null"), "core", [line_of(each) for each in outcomes])
     assert from_json(to_json(report)) == report
     assert report.conforms == "conforms: null (longshore-core 0.1.0), kit 1.0, core: info"
-    assert "| info | 8 of 8 |" in matrix([report])
+    assert "| info | 9 of 9 |" in matrix([report])
     broken = replace(report, lines=(replace(report.lines[0], verdict="failed"),))
     assert broken.conforms == "does not conform: null (longshore-core 0.1.0) fails I1"
     assert "**1 failed**" in matrix([broken])
@@ -224,13 +244,15 @@ def test_two_drivers_that_answer_alike_are_told_so_and_others_where_they_part() 
     )
 
 
-def test_golden_handles_are_handles() -> None:
+def test_there_are_golden_handles_of_each_driver_and_of_this_release() -> None:
     files = sorted(Path(next(iter(golden_handles.__path__))).glob("*/*.json"))
     assert {file.parent.name for file in files} >= {"fork_exec", "null", "reference"}
     for file in files:
         kept = json.loads(file.read_text())
         assert kept["driver"] == file.parent.name
         assert kept["release"] == file.stem
+    for name in ("fork_exec", "null", "reference"):
+        assert __version__ in {file.stem for file in files if file.parent.name == name}
 
 
 def pytest_run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -299,7 +321,7 @@ def test_a_command_line_that_cannot_be_meant_is_explained(
 def test_the_table_of_drivers_is_what_the_reports_say() -> None:
     command = [sys.executable, str(ROOT / "docs" / "drivers.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_no_law_is_a_stub() -> None:

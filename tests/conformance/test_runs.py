@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +25,13 @@ from longshore_core.testing import (
 )
 
 from tests.conformance import executing
+from tests.conformance.engine import FileEngine
 
 CORE = in_profile(DRIVER_LAWS, Profile.CORE)
 BESIDE = [law for law in DRIVER_LAWS if law.id.endswith(".engine")]
 REGISTRY = {"url": "localhost:5000", "repository": "a/b", "username": "u", "password": "hush"}
 OF_AN_ENGINE = {"F2", "R2.3"}
 """What only a driver with an engine that can be taken away can show."""
-
-
-@dataclass(frozen=True)
-class FileEngine:
-    """The reference driver's engine: away while there is a file."""
-
-    file: Path
-
-    async def stop(self) -> None:
-        self.file.touch()
-
-    async def start(self) -> None:
-        self.file.unlink()
 
 
 def examined(source: Any, laws: Sequence[Law[Any]], away: Path) -> list[Outcome]:
@@ -62,23 +50,26 @@ def ids(outcomes: list[Outcome], kind: type) -> set[str]:
     return {outcome.law.id for outcome in outcomes if isinstance(outcome.verdict, kind)}
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("name", "least", "most_seconds", "unknown"),
     [
-        ("fork_exec", 105, 180, OF_AN_ENGINE),
-        ("null", 50, 60, OF_AN_ENGINE),
-        ("reference", 85, 20, set[str]()),
+        ("fork_exec", 115, 120, OF_AN_ENGINE),
+        ("null", 55, 30, {"F2"}),
+        ("reference", 90, 20, set[str]()),
     ],
 )
 def test_a_driver_of_ours_conforms_in_time(
     name: str, least: int, most_seconds: float, unknown: set[str], tmp_path: Path
 ) -> None:
+    began = sum(os.times()[:4])
     outcomes = examined(name, CORE, tmp_path / "away")
+    # Of the processors, ours and our children's: others use this machine, too.
+    took = sum(os.times()[:4]) - began
     assert broken(outcomes) == {}
     assert len(ids(outcomes, Passed)) >= least
     assert ids(outcomes, Environment) == unknown
-    assert sum(outcome.seconds for outcome in outcomes) < most_seconds
+    assert took < most_seconds
 
 
 @pytest.mark.timeout(120)

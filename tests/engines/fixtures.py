@@ -1,4 +1,7 @@
-"""Engines as fixtures: `docker_engine`. Tests that ask for one share one, and one process."""
+"""Engines as fixtures: `docker_engine`, `podman_engine`. Those who ask for one share it.
+
+Their tests run in one process each.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.engines.dockerd import Docker, open_docker
+from tests.engines.podman import Podman, open_podman
 
 Require = Callable[[object, str], None]
 
@@ -23,6 +27,18 @@ def docker_engine(require: Require) -> Iterator[Docker]:
     require(shutil.which("busybox"), "busybox-static, of which images are made")
     with open_docker(private=in_ci) as docker:
         yield docker
+
+
+@pytest.fixture(scope="session")
+def podman_engine(require: Require) -> Iterator[Podman]:
+    """A Podman service; in CI a private one. Skips, or fails in CI, where there can be none."""
+    in_ci = bool(os.environ.get("LONGSHORE_CI"))
+    able = os.geteuid() == 0 and shutil.which("podman") and shutil.which("runc")
+    answers = Podman(os.environ.get("CONTAINER_HOST", "unix:///run/podman/podman.sock")).answers()
+    require(able or (answers and not in_ci), "a Podman service: sudo tests/engines/install.sh")
+    require(shutil.which("busybox"), "busybox-static, of which images are made")
+    with open_podman(private=in_ci) as podman:
+        yield podman
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -66,6 +66,7 @@ class System:
 
     directory: Path
     worker_settings: dict[str, Any] = field(default_factory=dict)
+    server_settings: dict[str, Any] = field(default_factory=dict)
     http_port: int = field(default_factory=free_port)
     grpc_port: int = field(default_factory=free_port)
     proxy_port: int = field(default_factory=free_port)
@@ -101,6 +102,7 @@ class System:
             "listen_addr_grpc": f"127.0.0.1:{self.grpc_port}",
             "state_store_path": str(self.directory / "server"),
             "blob_storage": {"path": f"file://{self.directory}/blobs"},
+            **self.server_settings,
         }
         # JSON is YAML, too.
         self.worker_config.write_text(json.dumps(worker), encoding="utf-8")
@@ -199,9 +201,11 @@ class System:
 
 
 @contextmanager
-def system(directory: Path, **settings: Any) -> Iterator[System]:
+def system(
+    directory: Path, *, server: dict[str, Any] | None = None, **settings: Any
+) -> Iterator[System]:
     """A system, none of it started; what went wrong in it is printed with a failing test."""
-    whole = System(directory, worker_settings=settings)
+    whole = System(directory, worker_settings=settings, server_settings=server or {})
     try:
         yield whole
     except BaseException:

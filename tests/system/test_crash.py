@@ -53,9 +53,11 @@ def main_pid(whole: System, sandbox: str) -> int:
 @pytest.mark.timeout(900)
 @pytest.mark.xdist_group("crash")
 def test_no_crash_of_the_worker_loses_restarts_or_orphans_a_sandbox(tmp_path: Path) -> None:
-    with system(tmp_path) as whole:
+    # Workers that crash before they are up, one after the other, are silent for long: on a slow
+    # machine for longer than a server waits for one.
+    with system(tmp_path, server={"executor_timeout_secs": 900}) as whole:
         whole.start_all()
-        kept = [whole.create() for _ in range(3)]
+        kept = [whole.create(timeout_secs=0) for _ in range(3)]
         counters = {id_: whole.spawn(id_, "sh", "-c", COUNT) for id_ in kept}
         identity = {}
         for id_, pid in counters.items():

@@ -31,7 +31,9 @@ pytestmark = [pytest.mark.xdist_group("sdk"), pytest.mark.timeout(180)]
 ROOT = Path(__file__).resolve().parents[2]
 SOON = 2.0
 """Seconds within which whoever waits must learn that there is nothing to wait for."""
-CYCLES, TRIALS = (10_000, 200) if os.environ.get("LONGSHORE_CI") else (200, 8)
+CYCLES = int(
+    os.environ.get("LONGSHORE_SDK_CYCLES") or (2_000 if os.environ.get("LONGSHORE_CI") else 200)
+)
 SERVE = """
 import http.server, sys
 class Echo(http.server.BaseHTTPRequestHandler):
@@ -504,27 +506,6 @@ class TestTrouble:
         with pytest.raises(longshore.SandboxTerminatedError):
             doomed.files.write("x", b"y")
 
-    @pytest.mark.timeout(900)
-    def test_no_kill_at_any_moment_leaves_anybody_waiting(self, whole: System) -> None:
-        late = []
-        for trial in range(TRIALS):
-            with Sandbox.create() as sandbox:
-                pid, killed = first_process(whole, sandbox), list[float]()
-
-                def kill(pid: int = pid, trial: int = trial, killed: list[float] = killed) -> None:
-                    time.sleep(0.01 * (trial % 20))
-                    killed.append(time.monotonic())
-                    os.kill(pid, signal.SIGKILL)
-
-                def work(sandbox: Sandbox = sandbox) -> None:
-                    while True:
-                        sandbox.run("yes | head -c 100000; sleep 0.02")
-
-                with meanwhile(kill), pytest.raises(longshore.SandboxTerminatedError):
-                    work()
-                late.append(time.monotonic() - killed[0])
-        assert max(late) < SOON
-
     def test_a_sandbox_that_is_deleted_is_told_of_to_who_waits(self, doomed: Sandbox) -> None:
         def delete() -> None:
             time.sleep(0.2)
@@ -572,7 +553,7 @@ class TestTrouble:
         before = descriptors()
         for _ in range(50):
             cycle()
-        for _ in range(10):
+        for _ in range(max(10, CYCLES // 50)):
             with Sandbox.create() as created:
                 next(iter(created.start("yes")))
         for _ in range(CYCLES):
@@ -751,7 +732,7 @@ class TestDocumentation:
             for piece in pieces
             if "async" not in piece and "request" not in piece and "make" not in piece
         ]
-        assert len(blocking) == 4
+        assert len(blocking) == 6
         for piece in blocking:
             exec(piece, names)
 

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
@@ -27,6 +27,7 @@ from longshore_core._wire.channel import open_channel
 from longshore_core._wire.link import Identity, ServerLink
 from longshore_core._worker.desk import KeepersDesk
 from longshore_core._worker.effects import Backends, Blamed, Deadlines, Performer
+from longshore_core._worker.engine import EngineWatch
 from longshore_core._worker.identity import executor_id, locked_state_dir
 from longshore_core._worker.keeper import Keeper, Keeping
 from longshore_core._worker.lanes import Boundary, Lanes
@@ -181,7 +182,9 @@ async def _work(
     deadlines = Deadlines(release=settings.startup_timeout_secs)
     performer = Performer(parts.backends, parts.executor_id, deadlines)
     async with anyio.create_task_group() as tasks:
-        await tasks.start(serve_monitoring, settings.monitoring, _pages(parts))
+        engine = EngineWatch(parts.backends.driver)
+        tasks.start_soon(engine.follow)
+        await tasks.start(serve_monitoring, settings.monitoring, _pages(parts, engine))
         lanes = Lanes(tasks, performer, keeper.post, run.boundary)
         await keeper.recover(lanes, parts.backends.driver.survey)
         tasks.start_soon(_critical, keeper.run)
@@ -284,7 +287,7 @@ def _host(state_dir: Path, identity: str, slot: str, name: str, transitions: Tra
     )
 
 
-def _pages(parts: _Parts) -> Pages:
+def _pages(parts: _Parts, engine: EngineWatch) -> Pages:
     health = parts.link.health
 
     def startup() -> Page:
@@ -294,6 +297,8 @@ def _pages(parts: _Parts) -> Pages:
         checker = {"checker": "DataplaneHealthChecker"}
         if not health.healthy:
             return page(503, {"status": "nok", "message": "heartbeat unhealthy", **checker})
+        if engine.complaint is not None:
+            return page(503, {"status": "nok", "message": engine.complaint, **checker})
         if parts.keeper.quarantined:
             message = f"{parts.keeper.quarantined} containers are quarantined"
             return page(503, {"status": "nok", "message": message, **checker})
@@ -307,9 +312,14 @@ def _pages(parts: _Parts) -> Pages:
         lines = [f"{item.id} {item.life.tag}" for item in containers]
         return Page(status=200, body="\n".join(lines) or "No containers are wanted")
 
+    def engine_state() -> Page:
+        latest = engine.latest
+        return page(200, {} if latest is None else asdict(latest))
+
     return {
         "/monitoring/startup": startup,
         "/monitoring/health": healthy,
         "/state/reported": reported,
         "/state/desired": desired,
+        "/state/engine": engine_state,
     }

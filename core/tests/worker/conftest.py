@@ -20,6 +20,7 @@ from longshore_core import (
     Handle,
     NetworkPolicy,
     Phase,
+    PullProgress,
     Reach,
 )
 from longshore_core._machine.ledger import Capacity, Ledger
@@ -56,6 +57,8 @@ class World:
         self.reach: Reach | None = None
         self.values: dict[str, str] = {}
         self.sessions = 0
+        self.pulls: list[PullProgress] = []
+        """What a pull says of itself before it is done."""
         self.called: Callable[[str], None] = lambda _call: None
 
     async def at(self, operation: str, id_: str = "") -> None:
@@ -112,6 +115,11 @@ class World:
         await self.at("survey")
         return list(self.found.values())
 
+    async def ensure(self, reference: str, progress: Callable[[PullProgress], None]) -> None:
+        for step in self.pulls:
+            progress(step)
+        await self.at("ensure", reference)
+
     def launch(self, spec, _facts):
         return spec
 
@@ -145,7 +153,7 @@ class World:
         return self.values
 
     def backends(self) -> Backends:
-        runtime = Runtime(driver=self, facts=Facts())
+        runtime = Runtime(driver=self, facts=Facts(), images=self)
         me = Blamed(thing=self, origin=ORIGIN)
         return Backends(
             driver=AdaptedDriver(runtime, ORIGIN),

@@ -12,6 +12,7 @@ from longshore_core import (
     Exit,
     GuestError,
     Handle,
+    ImageError,
     UnixReach,
 )
 from longshore_core._machine.life import (
@@ -46,6 +47,26 @@ def anyio_backend(virtual_time):
 @pytest.fixture
 def performer(world) -> Performer:
     return Performer(world.backends(), "executor")
+
+
+async def test_an_image_is_there_before_its_container_is_made(performer, world) -> None:
+    create = Create(order=replace(ORDER, image="shop/app:1"))
+    assert isinstance(await performer.perform(C1, create), Created)
+    assert world.calls == ["ensure shop/app:1", "create c1"]
+
+
+async def test_without_an_image_nothing_is_pulled(performer, world) -> None:
+    assert isinstance(await performer.perform(C1, Create(order=ORDER)), Created)
+    assert world.calls == ["create c1"]
+
+
+async def test_an_image_that_cannot_be_had_ends_the_container_as_such(performer, world) -> None:
+    world.faults["ensure"].append(ImageError("no such image: shop/app:1"))
+    failed = await performer.perform(C1, Create(order=replace(ORDER, image="shop/app:1")))
+    assert isinstance(failed, Failed)
+    assert failed.why.reason is TerminationReason.STARTUP_FAILED_BAD_IMAGE
+    assert "shop/app:1" in failed.why.message
+    assert world.calls == ["ensure shop/app:1"]
 
 
 async def test_no_session_is_left_open_whatever_happens(performer, world) -> None:

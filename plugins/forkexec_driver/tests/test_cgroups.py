@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longshore_core import Limits
+from longshore_core import ContainerId, Limits
 from longshore_forkexec.cgroups import (
     UNIFIED,
     Mount,
     Setting,
+    open_cgroups,
     parent,
     parse_memberships,
     parse_mounts,
@@ -120,3 +123,39 @@ def test_each_version_is_told_limits_in_its_own_words(controller, unified, expec
 def test_a_share_of_a_core_too_small_for_the_kernel_becomes_the_least_it_takes() -> None:
     (setting,) = settings("cpu", Limits(cpu_millis=1), unified=True)
     assert setting.value == "1000 100000"
+
+
+@pytest.fixture
+def neighbour() -> Iterator[Path]:
+    """A group that a worker has left, beside those of this process."""
+    probe = open_cgroups(f"probe-{os.getpid()}")
+    bases = [path.parent.parent for path in probe.paths(ContainerId("c"))]
+    probe.close()
+    if not bases:
+        pytest.skip("no cgroups on this host")
+    left = bases[0] / f"longshore-dead-{os.getpid()}"
+    (left / "shims").mkdir(parents=True)
+    yield left
+    for group in (left / "container-c", left / "shims", left):
+        if group.exists():
+            group.rmdir()
+
+
+def test_what_a_worker_left_that_was_killed_is_swept_by_one_beside_it(neighbour: Path) -> None:
+    open_cgroups(f"next-{os.getpid()}").close()
+    assert not neighbour.exists()
+
+
+def test_what_has_a_container_is_left_to_its_owner(neighbour: Path) -> None:
+    (neighbour / "container-c").mkdir()
+    open_cgroups(f"next-{os.getpid()}").close()
+    assert (neighbour / "shims").exists()
+
+
+def test_the_living_keep_their_groups_until_they_close_them(neighbour: Path) -> None:
+    living = open_cgroups(f"living-{os.getpid()}")
+    open_cgroups(f"next-{os.getpid()}").close()
+    groups = [path.parent for path in living.paths(ContainerId("c"))]
+    assert all(group.exists() for group in groups)
+    living.close()
+    assert not any(group.exists() for group in groups)

@@ -75,6 +75,19 @@ async def test_a_limit_of_processes_holds(runtime: Runtime, shell, state_dir: Pa
     assert "fork" in (state_dir / "c" / "stderr").read_text().lower()
 
 
+async def test_one_that_asks_for_no_limit_of_processes_has_the_configs(
+    open_driver, shell, state_dir: Path
+) -> None:
+    async with open_driver(pids_limit=5) as runtime:
+        if Limit.PIDS not in runtime.facts.limits:
+            pytest.skip("no pids controller here")
+        many = "for i in 1 2 3 4 5 6 7 8 9; do sleep 100 & done; exit 0"
+        handle = await runtime.driver.create(shell("c", many))
+        await runtime.driver.start(handle)
+        assert await runtime.driver.wait(handle) != Exit(code=0)
+        await runtime.driver.remove(handle)
+
+
 async def test_a_limit_of_cores_is_put_in_force(runtime: Runtime, shell, traces) -> None:
     if Limit.CPU not in runtime.facts.limits:
         pytest.skip("no cpu controller here")

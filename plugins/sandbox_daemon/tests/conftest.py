@@ -158,6 +158,11 @@ def guest(runtime: PortableRuntime) -> SandboxDaemon:
     return SandboxDaemon(runtime, PATIENCE)
 
 
+@pytest.fixture(scope="session")
+def daemon_class() -> type[Daemon]:
+    return Daemon
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[..., Daemon]]:
     """Starts daemons with whatever it is given, and ends them after the test."""

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from longshore_core import ContainerId, ContainerSpec, Facts
-from longshore_daemon import Limits, Patience, SandboxDaemon
+from longshore_daemon import Options, Patience, SandboxDaemon
 from longshore_daemon.inside.http import BadRequest, parse_content_range
 
 Daemon = Any
@@ -312,7 +312,7 @@ class TestRoot:
     @pytest.fixture
     def confined(self, runtime: Any, root: Path, start: Callable[..., Daemon]) -> Daemon:
         patience = Patience(start=10, call=5, grace=5)
-        guest = SandboxDaemon(runtime, patience, Limits(files_root=str(root)))
+        guest = SandboxDaemon(runtime, patience, Options(files_root=str(root)))
         env = {"PATH": os.environ["PATH"]}
         spec = ContainerSpec(id=ContainerId("c"), argv=(), env=env)
         launched = guest.launch(spec, Facts(mounts=False))
@@ -371,7 +371,7 @@ class TestRoot:
         assert not (root / "leaf").is_symlink()
 
     def test_processes_do_not_learn_of_it(self, confined: Daemon) -> None:
-        *_, last = confined.run("sh", "-c", "env | grep LONGSHORE")
+        *_, last = confined.run("sh", "-c", "env | grep LONGSHORE_FILES")
         assert last == {"exit_code": 1}
 
 

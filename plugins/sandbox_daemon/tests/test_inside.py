@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from longshore_daemon.imports import discover
 from longshore_daemon.inside import environment
 from longshore_daemon.inside.jsontext import NotJSON, dumps, escaped, loads, quoted
+from longshore_daemon.inside.kin import MARK, Kin, new_mark
 from longshore_daemon.inside.lines import Line, Lines
 from longshore_daemon.inside.loop import READ, Bell, Loop, Wait, pause
 from longshore_daemon.inside.output import Output
@@ -175,6 +177,24 @@ def test_stopping_looks_through_all_processes_a_few_times_however_many_have_ende
     assert looks.count("/proc") < 5
 
 
+def test_orphans_are_known_by_their_mark() -> None:
+    marks = [new_mark(), new_mark()]
+    script = "sleep 60 & wait"
+    children = [
+        subprocess.Popen(["sh", "-c", script], env={**os.environ, MARK: mark}) for mark in marks
+    ]
+    try:
+        kin = Kin()
+        for child, mark in zip(children, marks, strict=True):
+            assert kin.family(None, mark)[0] == child.pid
+        assert kin.family(None, new_mark()) == []
+    finally:
+        for child, mark in zip(children, marks, strict=True):
+            for pid in Kin().family(None, mark):
+                os.kill(pid, signal.SIGKILL)
+            child.wait()
+
+
 class TestEnvironment:
     def test_blanked_variables_are_given_back(self) -> None:
         env = environment.for_users({
@@ -232,7 +252,8 @@ def test_the_daemon_imports_nothing_dear_and_nothing_that_loads_code() -> None:
     dangerous = {"pwd", "grp", "locale", "ctypes", "_ctypes"}
     assert imported & (dear | dangerous) == set()
     assert "longshore_daemon.inside.server" in imported
-    assert "longshore_daemon.inside.terminal" not in imported
+    for name in ("terminal", "websocket", "h2", "hpack", "calls", "watch_routes"):
+        assert f"longshore_daemon.inside.{name}" not in imported
 
 
 _PROBE = """
@@ -251,3 +272,11 @@ def test_discovery_finds_the_daemon_and_its_libraries() -> None:
     assert "longshore_daemon.inside.terminal" in imports.modules
     assert "encodings.utf_8" in imports.modules
     assert any(path.name.startswith("libc.so") for path in imports.mapped)
+
+
+def test_neither_asyncio_nor_openssl_is_ever_imported() -> None:
+    """Not even by what is imported late."""
+    imports = discover(Path(longshore_daemon.inside.__file__).parents[1])
+    tops = {name.partition(".")[0] for name in imports.modules}
+    assert tops & {"asyncio", "ssl", "_ssl", "_hashlib", "hashlib"} == set()
+    assert not [path for path in imports.mapped if "ssl" in path.name or "crypto" in path.name]

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -209,9 +211,9 @@ def test_a_process_runs_where_it_is_told_to(daemon: Daemon, tmp_path: Path) -> N
 
 
 def test_environments_are_layered(daemon: Daemon) -> None:
-    script = "echo $FROM_GO $HOME $EXTRA; env | grep -c LONGSHORE"
+    script = "echo $FROM_GO $HOME $EXTRA; env | grep LONGSHORE | cut -d= -f1"
     lines = daemon.run("sh", "-c", script, env={"EXTRA": "x", "HOME": "/h"})
-    assert [event["line"] for event in lines[1:-1]] == ["yes /h x", "0"]
+    assert [event["line"] for event in lines[1:-1]] == ["yes /h x", "LONGSHORE_PROCESS"]
 
 
 def test_a_process_gets_no_descriptors_and_no_ignored_signals(daemon: Daemon) -> None:
@@ -236,8 +238,8 @@ def test_statuses_of_many_at_once_are_all_right(daemon: Daemon) -> None:
 class TestStdin:
     def test_bytes_reach_the_process(self, daemon: Daemon) -> None:
         pid = daemon.start("sha256sum", stdin_mode="pipe")["pid"]
-        data = os.urandom(5_000_000)
-        for piece in (data[:10], data[10:4_000_000], data[4_000_000:]):
+        data = os.urandom(10 << 20)
+        for piece in (data[:10], data[10:8_000_000], data[8_000_000:]):
             assert daemon.http.post(f"processes/{pid}/stdin", content=piece).status_code == 204
         for _ in range(2):
             assert daemon.http.post(f"processes/{pid}/stdin/close").status_code == 204
@@ -303,6 +305,40 @@ class TestRun:
         _, child, last = daemon.run("sh", "-c", "sleep 100 & echo $!; sleep 100", timeout=0.3)
         assert last == {"signal": 9, "timed_out": True}
         wait_gone(int(child["line"]))
+
+    @pytest.mark.parametrize(
+        "script",
+        [
+            "setsid sh -c 'echo $$; exec sleep 100' & sleep 100",
+            "(setsid sh -c 'echo $$; exec sleep 100' &) ; sleep 100",
+            "(setsid sh -c '(setsid sh -c \"echo \\$\\$; exec sleep 100\" &)' &) ; sleep 100",
+        ],
+        ids=["a child", "an orphan", "an orphan's orphan"],
+    )
+    def test_a_timeout_ends_those_who_left_the_session(
+        self, daemon: Daemon, wait_gone: Callable[[int], None], script: str
+    ) -> None:
+        began = time.monotonic()
+        _, child, last = daemon.run("sh", "-c", script, timeout=0.5)
+        assert last == {"signal": 9, "timed_out": True}
+        assert time.monotonic() - began < 1.5
+        wait_gone(int(child["line"]))
+
+    def test_a_kill_leaves_others_alone(self, daemon: Daemon) -> None:
+        other = daemon.start("sh", "-c", "(setsid sleep 100 &); sleep 100")["pid"]
+        daemon.run("sleep", "100", timeout=0.1)
+        assert daemon.http.get(f"processes/{other}").json()["status"] == "running"
+
+    def test_a_timeout_ends_one_who_starts_others_without_end(
+        self, daemon: Daemon, wait_gone: Callable[[int], None]
+    ) -> None:
+        nap = f"4242.{os.getpid()}"
+        script = f"i=0; while [ $i -lt 500 ]; do i=$((i+1)); (setsid sleep {nap} &); done; sleep 9"
+        assert daemon.run("sh", "-c", script, timeout=0.1)[-1] == {"signal": 9, "timed_out": True}
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if path.read_bytes() == f"sleep\0{nap}\0".encode():
+                    wait_gone(int(path.parent.name))
 
     def test_a_timeout_that_is_not_reached_is_not_mentioned(self, daemon: Daemon) -> None:
         assert daemon.run("true", timeout=60)[-1] == {"exit_code": 0}

@@ -88,13 +88,23 @@ class WebSocket:
         return shown
 
     def receive_rest(self) -> tuple[bytes, int, str]:
-        """What is still shown, and the code and the reason of the end."""
-        shown = b""
+        """What is still shown, and the code and the reason of the end.
+
+        An exit code comes as the last message, too, and is the same there.
+        """
+        shown, told = b"", None
         while True:
             opcode, data = self.receive()
             if opcode == CLOSE:
-                return shown, *read_close(data)
-            if opcode == BINARY:
+                code, reason = read_close(data)
+                assert told == (reason if reason.startswith("exit:") else None)
+                return shown, code, reason
+            if opcode != BINARY:
+                continue
+            assert told is None
+            if data[:1] == b"\3":
+                told = f"exit:{struct.unpack('!i', data[1:])[0]}"
+            else:
                 shown += data[1:]
 
 

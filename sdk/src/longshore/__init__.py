@@ -8,7 +8,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from longshore._async_inside import AsyncFiles, AsyncFileStream, AsyncOutput, AsyncProcess
+    from longshore._async_inside import AsyncOutput, AsyncProcess
+    from longshore._async_inside_channels import AsyncTerminal, AsyncTunnel
+    from longshore._async_inside_files import AsyncChanges, AsyncFiles, AsyncFileStream
     from longshore._async_sandbox import AsyncSandbox
     from longshore._deadline import deadline
     from longshore._errors import (
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
         ProcessNotFoundError,
         SandboxConnectionError,
         SandboxError,
+        SandboxFileExistsError,
         SandboxFileNotFoundError,
         SandboxIsADirectoryError,
         SandboxNotADirectoryError,
@@ -26,13 +29,17 @@ if TYPE_CHECKING:
         SandboxTimeoutError,
         StdinClosedError,
     )
-    from longshore._inside import Files, FileStream, Output, Process
+    from longshore._inside import Output, Process
+    from longshore._inside_channels import Terminal, Tunnel
+    from longshore._inside_files import Changes, Files, FileStream
     from longshore._model import (
+        Change,
         Chunk,
         Command,
         CreateOptions,
         Endpoint,
         FileInfo,
+        FileStat,
         GuestInfo,
         ProcessInfo,
         Reply,
@@ -44,11 +51,16 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AsyncChanges",
     "AsyncFileStream",
     "AsyncFiles",
     "AsyncOutput",
     "AsyncProcess",
     "AsyncSandbox",
+    "AsyncTerminal",
+    "AsyncTunnel",
+    "Change",
+    "Changes",
     "Chunk",
     "Command",
     "CommandError",
@@ -56,6 +68,7 @@ __all__ = [
     "CreateOptions",
     "Endpoint",
     "FileInfo",
+    "FileStat",
     "FileStream",
     "Files",
     "GuestInfo",
@@ -69,6 +82,7 @@ __all__ = [
     "Sandbox",
     "SandboxConnectionError",
     "SandboxError",
+    "SandboxFileExistsError",
     "SandboxFileNotFoundError",
     "SandboxInfo",
     "SandboxIsADirectoryError",
@@ -78,15 +92,22 @@ __all__ = [
     "SandboxTerminatedError",
     "SandboxTimeoutError",
     "StdinClosedError",
+    "Terminal",
+    "Tunnel",
     "deadline",
 ]
 # Imported when asked for: the command, above all `--version`, must not wait for an HTTP client.
 _MODULES = {
-    "AsyncFileStream": "_async_inside",
-    "AsyncFiles": "_async_inside",
+    "AsyncChanges": "_async_inside_files",
+    "AsyncFileStream": "_async_inside_files",
+    "AsyncFiles": "_async_inside_files",
     "AsyncOutput": "_async_inside",
     "AsyncProcess": "_async_inside",
     "AsyncSandbox": "_async_sandbox",
+    "AsyncTerminal": "_async_inside_channels",
+    "AsyncTunnel": "_async_inside_channels",
+    "Change": "_model",
+    "Changes": "_inside_files",
     "Chunk": "_model",
     "Command": "_model",
     "CommandError": "_errors",
@@ -94,8 +115,9 @@ _MODULES = {
     "CreateOptions": "_model",
     "Endpoint": "_model",
     "FileInfo": "_model",
-    "FileStream": "_inside",
-    "Files": "_inside",
+    "FileStat": "_model",
+    "FileStream": "_inside_files",
+    "Files": "_inside_files",
     "GuestInfo": "_model",
     "Opening": "_opening",
     "Output": "_inside",
@@ -107,6 +129,7 @@ _MODULES = {
     "Sandbox": "_sandbox",
     "SandboxConnectionError": "_errors",
     "SandboxError": "_errors",
+    "SandboxFileExistsError": "_errors",
     "SandboxFileNotFoundError": "_errors",
     "SandboxInfo": "_model",
     "SandboxIsADirectoryError": "_errors",
@@ -116,6 +139,8 @@ _MODULES = {
     "SandboxTerminatedError": "_errors",
     "SandboxTimeoutError": "_errors",
     "StdinClosedError": "_errors",
+    "Terminal": "_inside_channels",
+    "Tunnel": "_inside_channels",
     "deadline": "_deadline",
 }
 

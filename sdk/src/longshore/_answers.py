@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar, cast
+from urllib.parse import unquote_to_bytes
 
 from longshore._errors import (
     ProcessNotFoundError,
     SandboxConnectionError,
     SandboxError,
+    SandboxFileExistsError,
     SandboxFileNotFoundError,
     SandboxIsADirectoryError,
     SandboxNotADirectoryError,
@@ -21,7 +24,15 @@ from longshore._errors import (
     SandboxTimeoutError,
     StdinClosedError,
 )
-from longshore._model import FileInfo, GuestInfo, ProcessInfo, SandboxInfo, Status
+from longshore._model import (
+    FileInfo,
+    FileKind,
+    FileStat,
+    GuestInfo,
+    ProcessInfo,
+    SandboxInfo,
+    Status,
+)
 
 T = TypeVar("T")
 _KINDS: Final[Mapping[str, type[SandboxError]]] = {
@@ -40,6 +51,7 @@ _KINDS: Final[Mapping[str, type[SandboxError]]] = {
     "IS_DIRECTORY": SandboxIsADirectoryError,
     "NOT_A_DIRECTORY": SandboxNotADirectoryError,
     "STDIN_NOT_WRITABLE": StdinClosedError,
+    "ALREADY_EXISTS": SandboxFileExistsError,
     "NOT_RUNNING": ProcessNotFoundError,
     "PROCESS_NOT_RUNNING": ProcessNotFoundError,
 }
@@ -158,6 +170,19 @@ class Fields:
             raise self._wrong(name)
         return time
 
+    def path(self, name: str) -> str:
+        """A name of the file system; what is not UTF-8 in it comes in a form of its own."""
+        encoded = self.get(f"{name}_encoded", str)
+        return (
+            self.required(name, str) if encoded is None else os.fsdecode(unquote_to_bytes(encoded))
+        )
+
+    def octal(self, name: str) -> int:
+        digits = self.required(name, str)
+        if not digits or digits.strip("01234567"):
+            raise self._wrong(name)
+        return int(digits, 8)
+
     def objects(self, name: str) -> list[Fields]:
         return [self._inner(name, value) for value in self._members(name)]
 
@@ -231,13 +256,30 @@ def process_info(fields: Fields) -> ProcessInfo:
         stdin_writable=fields.required("stdin_writable", bool),
         started_at=fields.required_time("started_at"),
         ended_at=fields.time("ended_at"),
+        name=fields.get("name", str),
     )
 
 
 def file_info(fields: Fields) -> FileInfo:
     return FileInfo(
-        name=fields.required("name", str),
+        name=fields.path("name"),
         is_dir=fields.required("is_dir", bool),
         size=fields.get("size", int),
         modified_at=fields.time("modified_at"),
+    )
+
+
+def file_stat(fields: Fields) -> FileStat:
+    return FileStat(
+        path=fields.path("path"),
+        kind=cast("FileKind", fields.required("type", str)),
+        size=fields.required("size", int),
+        mode=fields.octal("mode"),
+        uid=fields.required("uid", int),
+        gid=fields.required("gid", int),
+        links=fields.required("links", int),
+        modified_at=fields.required_time("modified_at"),
+        accessed_at=fields.required_time("accessed_at"),
+        changed_at=fields.required_time("changed_at"),
+        target=fields.path("target") if fields.has("target") else None,
     )

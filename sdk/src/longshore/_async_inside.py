@@ -1,4 +1,4 @@
-"""What an `AsyncSandbox` gives away: its processes, its files, and both in pieces."""
+"""What an `AsyncSandbox` gives away: its processes, and what they write."""
 
 from __future__ import annotations
 
@@ -8,16 +8,8 @@ from typing import Self
 
 from longshore._carrier import Source
 from longshore._errors import SandboxError, SandboxNotFoundError, SandboxTerminatedError
-from longshore._files import Download, RemoteFiles
 from longshore._following import Follower
-from longshore._model import (
-    Chunk,
-    FileInfo,
-    LocalPath,
-    ProcessInfo,
-    RemotePath,
-    Result,
-)
+from longshore._model import Chunk, ProcessInfo, Result
 from longshore._session import Session
 
 
@@ -28,17 +20,19 @@ class AsyncProcess:
     """
 
     def __init__(self, session: Session, pid: int) -> None:
+        self._session = session
         self._processes = session.processes
         self._line = session.line
         self._own: list[AsyncOutput] = []
         self.pid = pid
 
-    def connect(self, *, offset: int = 0) -> AsyncOutput:
+    def connect(self, *, offset: int = 0, follow: bool = True) -> AsyncOutput:
         """Follow what it writes, from that byte of both streams together on.
 
         To go on where another reader was, begin at the `end` of the last chunk that it has read.
+        Without `follow`, it ends after what has been written so far.
         """
-        return AsyncOutput(Follower(self._line, self.pid, offset=offset))
+        return AsyncOutput(Follower(self._line, self.pid, offset=offset, live=follow))
 
     async def wait(self, *, timeout: float | None = None) -> int:  # noqa: ASYNC109  # as in `_inside`
         """Its exit code, once it has ended: minus the signal's number if one has ended it.
@@ -71,6 +65,13 @@ class AsyncProcess:
         """Kill it, with all that it has started; one that has ended stays as it is."""
         await self._processes.kill(self.pid)
 
+    async def restart(self) -> AsyncProcess:
+        """End it if it runs, and start the same again: another process, with its own output.
+
+        It is asked to end by SIGTERM, and killed after ten seconds.
+        """
+        return AsyncProcess(self._session, (await self._processes.restart(self.pid)).pid)
+
     def __aiter__(self) -> AsyncOutput:
         self._own.append(self.connect())
         return self._own[-1]
@@ -88,7 +89,7 @@ class AsyncProcess:
         while self._own:
             await self._own.pop().close()
         try:
-            await self._processes.end(self.pid)
+            await self._processes.end(self.pid, error)
         except (SandboxTerminatedError, SandboxNotFoundError):
             # Its sandbox has ended, and it with that.
             return
@@ -114,7 +115,7 @@ class AsyncOutput:
 
     @property
     def exit_code(self) -> int | None:
-        """Known at the end: when there are no more chunks."""
+        """Known at the end: when there are no more chunks, and there will be none."""
         end = self._follower.end
         return None if end is None else end.exit_code
 
@@ -130,85 +131,6 @@ class AsyncOutput:
         if chunk is None:
             raise StopAsyncIteration
         return chunk
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
-
-
-class AsyncFiles:
-    """The files of a sandbox. Paths that do not begin with `/` are in its own directory."""
-
-    def __init__(self, remote: RemoteFiles) -> None:
-        self._remote = remote
-
-    async def read(self, path: RemotePath, *, offset: int = 0, length: int | None = None) -> bytes:
-        """All of a file, or a part of it. Raises SandboxFileNotFoundError."""
-        return await self._remote.read(path, offset, length)
-
-    def stream(self, path: RemotePath, *, offset: int = 0) -> AsyncFileStream:
-        """A file in pieces, of whatever size it is."""
-        return AsyncFileStream(self._remote.stream(path, offset))
-
-    async def write(self, path: RemotePath, data: Source | str) -> None:
-        """Put bytes in place of a file, at once when all have come; directories are made.
-
-        Text is written as UTF-8. A file object or an iterable is sent as it is read, once.
-        """
-        await self._remote.write(path, data)
-
-    async def list(self, path: RemotePath = ".") -> tuple[FileInfo, ...]:
-        """What is in a directory: directories first, then by name."""
-        return await self._remote.all(path)
-
-    async def remove(self, path: RemotePath) -> None:
-        """Remove a file. Raises SandboxFileNotFoundError, SandboxIsADirectoryError."""
-        await self._remote.remove(path)
-
-    async def upload(self, local: LocalPath, path: RemotePath) -> None:
-        """Copy a file from here into the sandbox, of whatever size it is."""
-        await self._remote.upload(local, path)
-
-    async def download(self, path: RemotePath, local: LocalPath) -> None:
-        """Copy a file from the sandbox to here: in place of what is there, or not at all."""
-        await self._remote.download(path, local)
-
-
-class AsyncFileStream:
-    """The bytes of a file, piece by piece."""
-
-    def __init__(self, download: Download) -> None:
-        self._download = download
-
-    @property
-    def size(self) -> int | None:
-        """Of the whole file, once the first piece has come."""
-        return self._download.size
-
-    @property
-    def offset(self) -> int:
-        """Where the next piece begins."""
-        return self._download.offset
-
-    async def close(self) -> None:
-        """Read no further. Idempotent."""
-        await self._download.close()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        piece = await self._download.next()
-        if not piece:
-            raise StopAsyncIteration
-        return piece
 
     async def __aenter__(self) -> Self:
         return self

@@ -7,7 +7,9 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from longshore import _session
-from longshore._async_inside import AsyncFiles, AsyncProcess
+from longshore._async_inside import AsyncProcess
+from longshore._async_inside_channels import AsyncTerminal, AsyncTunnel
+from longshore._async_inside_files import AsyncFiles
 from longshore._carrier import Source
 from longshore._errors import SandboxError
 from longshore._http import AsyncCarrier
@@ -25,6 +27,7 @@ from longshore._model import (
 )
 from longshore._opening import Opening
 from longshore._processes import Work
+from longshore._screen import Screen
 from longshore._session import Session
 
 
@@ -93,7 +96,7 @@ class AsyncSandbox:
     @property
     def files(self) -> AsyncFiles:
         """The files in it."""
-        return AsyncFiles(self._session.files)
+        return AsyncFiles(self._session)
 
     async def run(
         self,
@@ -123,9 +126,13 @@ class AsyncSandbox:
         env: Mapping[str, str] | None = None,
         cwd: RemotePath | None = None,
         timeout: float | None = None,
+        name: str | None = None,
     ) -> Opening[AsyncProcess]:
-        """Start a command that goes on, with an input that can be written to if `stdin`."""
-        work = Work(command=command, env=env, cwd=cwd, timeout=timeout)
+        """Start a command that goes on, with an input that can be written to if `stdin`.
+
+        While one runs under a `name`, no other can have it.
+        """
+        work = Work(command=command, env=env, cwd=cwd, timeout=timeout, name=name)
 
         async def opened() -> AsyncProcess:
             info = await self._session.processes.start(work, stdin=stdin)
@@ -140,6 +147,31 @@ class AsyncSandbox:
     async def processes(self) -> tuple[ProcessInfo, ...]:
         """All that were started through the API, also the ended ones, the oldest first."""
         return await self._session.processes.all()
+
+    def terminal(
+        self,
+        command: Command | None = None,
+        *,
+        columns: int = 80,
+        rows: int = 24,
+        env: Mapping[str, str] | None = None,
+        cwd: RemotePath | None = None,
+    ) -> Opening[AsyncTerminal]:
+        """Start a command, or a shell, at a terminal of its own."""
+        screen = Screen(command=command, columns=columns, rows=rows, env=env, cwd=cwd)
+
+        async def opened() -> AsyncTerminal:
+            return AsyncTerminal(await self._session.terminal(screen))
+
+        return Opening(opened)
+
+    def tunnel(self, port: int) -> Opening[AsyncTunnel]:
+        """A TCP connection to a port inside. Raises SandboxConnectionError if nothing listens."""
+
+        async def opened() -> AsyncTunnel:
+            return AsyncTunnel(await self._session.tunnel(port))
+
+        return Opening(opened)
 
     def url(self, port: int) -> str:
         """Where a port is for a browser or a shell: any program may ask there, without headers.

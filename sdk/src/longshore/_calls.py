@@ -18,6 +18,7 @@ from longshore._answers import Answer
 from longshore._carrier import Carrier, CarryError, Request, Source, Stream
 from longshore._deadline import check_deadline, remaining
 from longshore._errors import SandboxConnectionError, SandboxError, SandboxTimeoutError
+from longshore._live import open_live
 from longshore._model import Endpoint
 
 ResultT = TypeVar("ResultT")
@@ -49,16 +50,28 @@ class Settings:
     @classmethod
     def of(cls, endpoint: Endpoint) -> Settings:
         """From what the caller says, then from the environment. Raises ValueError."""
+        url = endpoint.get("api_url") or os.environ.get("LONGSHORE_API_URL")
         key = endpoint.get("api_key") or os.environ.get("LONGSHORE_API_KEY") or None
+        if url is None and (url := os.environ.get("TENSORLAKE_API_URL")):
+            # A key is for that server, and for no other.
+            key = key or os.environ.get("TENSORLAKE_API_KEY") or None
         if key is not None and not (key.isascii() and key.isprintable()):
             raise ValueError("the API key cannot be sent: it has characters beyond ASCII")
-        url = endpoint.get("api_url") or os.environ.get("LONGSHORE_API_URL")
-        namespace = endpoint.get("namespace") or os.environ.get("LONGSHORE_NAMESPACE")
+        namespace = (
+            endpoint.get("namespace")
+            or os.environ.get("LONGSHORE_NAMESPACE")
+            or os.environ.get("INDEXIFY_NAMESPACE")
+        )
         return cls(
             api_url=(url or "http://127.0.0.1:8900").rstrip("/"),
             namespace=namespace or "default",
             api_key=key,
         )
+
+
+def named_in_environment() -> bool:
+    """Whether the environment says where the server is."""
+    return any(os.environ.get(name) for name in ("LONGSHORE_API_URL", "TENSORLAKE_API_URL"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +88,8 @@ class Call:
     once: bool = False
     """Whoever calls repeats it himself, or not at all."""
     silence_seconds: float = 65.0
+    live: bool = False
+    """Its answer is waited on for long, and a wait may end while the answer goes on."""
 
     @property
     def can_be_sent_again(self) -> bool:
@@ -98,6 +113,11 @@ class Patience:
         self._seconds = seconds
         self._until: float | None = None
         self._pause = _FIRST_PAUSE_SECONDS
+
+    @classmethod
+    def after(cls, error: BaseException | None) -> Patience:
+        """None is left of it when somebody has just waited in vain for the same ones."""
+        return cls(0.0) if isinstance(error, SandboxConnectionError) else cls()
 
     @property
     def left(self) -> float:
@@ -137,20 +157,21 @@ class Caller:
         self._explain = explain
         """Asked after each failure; raises what is known better than what failed."""
 
-    async def ask(self, call: Call) -> Answer:
+    async def ask(self, call: Call, patience: Patience | None = None) -> Answer:
         """The whole answer. Raises SandboxError for one that is no success."""
-        return await self._repeat(call, self._ask_once, Patience())
+        return await self.repeat(call, self._ask_once, patience or Patience())
 
     async def open(self, call: Call, patience: Patience | None = None) -> Opened:
         """The answer, its body still to come. Raises SandboxError for one that is no success."""
-        return await self._repeat(call, self.open_once, patience or Patience())
+        return await self.repeat(call, self.open_once, patience or Patience())
 
-    async def _repeat(
+    async def repeat(
         self,
         call: Call,
         attempt: Callable[[Call], Awaitable[ResultT]],
         patience: Patience,
     ) -> ResultT:
+        """Attempt it until it does not raise Failure, or must not be repeated."""
         while True:
             check_deadline(call.phase, self.sandbox_id)
             try:
@@ -186,30 +207,28 @@ class Caller:
         opened = await self.send(call)
         if opened.stream.status < 400:
             return opened
-        answer = self._answer(call, opened, await self._complaint(call, opened))
+        raise self.refused(self._answer(call, opened, await self._complaint(call, opened)))
+
+    def refused(self, answer: Answer) -> Failure:
+        """What an answer means that is no success."""
         error = answer.error()
         # The proxy may hear of a sandbox a moment later than who asks for it.
         unknown = error.code == "SANDBOX_NOT_FOUND" and self._explain is not None
-        raise Failure(error, untouched=unknown or error.code in UNTOUCHED)
+        return Failure(error, untouched=unknown or error.code in UNTOUCHED)
 
     async def send(self, call: Call) -> Opened:
         """Send it, once, and take whatever comes as the answer. Raises Failure."""
-        request_id = uuid4().hex
-        headers = {
-            "User-Agent": f"longshore-python/{__version__}",
-            "Accept-Encoding": "identity",
-            "X-Request-Id": request_id,
-            **call.headers,
-        }
+        request_id = new_request_id()
         request = Request(
             method=call.method,
             url=call.url,
-            headers=headers,
+            headers={**own_headers(request_id), "Accept-Encoding": "identity", **call.headers},
             body=call.body,
             silence_seconds=call.silence_seconds,
         )
         try:
-            return Opened(stream=await self.carrier.open(request), request_id=request_id)
+            opening = open_live(self.carrier, request) if call.live else self.carrier.open(request)
+            return Opened(stream=await opening, request_id=request_id)
         except CarryError as exc:
             raise self.failure(call, request_id, exc) from exc
 
@@ -258,3 +277,12 @@ class Caller:
             sandbox_id=self.sandbox_id,
             phase=call.phase,
         )
+
+
+def new_request_id() -> str:
+    return uuid4().hex
+
+
+def own_headers(request_id: str) -> dict[str, str]:
+    """Who we are, and by which name the logs know what we ask."""
+    return {"User-Agent": f"longshore-python/{__version__}", "X-Request-Id": request_id}

@@ -63,11 +63,35 @@ class Stream(Protocol):
     async def close(self) -> None: ...
 
 
+class Wire(Protocol):
+    """A connection, for bytes both ways at once: one may send while another receives."""
+
+    async def receive(self) -> bytes:
+        """What has come; empty at the end. Raises CarryError."""
+        ...
+
+    async def send(self, take: Callable[[], bytes]) -> None:
+        """What `take` gives when it is this sender's turn. Raises CarryError."""
+        ...
+
+    async def send_unless_busy(self, take: Callable[[], bytes]) -> None:
+        """As `send`, but when somebody is sending, nothing is taken. Raises CarryError."""
+        ...
+
+    async def close(self) -> None:
+        """Whoever receives or sends is told. Idempotent."""
+        ...
+
+
 class Carrier(Protocol):
     """Carries requests, waits, and does what blocks."""
 
     async def open(self, request: Request) -> Stream:
         """Send it, and wait for the head of its answer. Raises CarryError."""
+        ...
+
+    async def dial(self, url: str) -> Wire:
+        """A connection to the host of a URL, by TLS if that says so. Raises CarryError."""
         ...
 
     async def sleep(self, seconds: float) -> None: ...

@@ -6,6 +6,7 @@ SandboxError
 ├── SandboxTimeoutError             (TimeoutError) a deadline has passed
 ├── SandboxConnectionError          (ConnectionError) the other side cannot be reached, or hung up
 ├── SandboxFileNotFoundError        (FileNotFoundError)
+├── SandboxFileExistsError          (FileExistsError)
 ├── SandboxPermissionError          (PermissionError)
 ├── SandboxIsADirectoryError        (IsADirectoryError)
 ├── SandboxNotADirectoryError       (NotADirectoryError)
@@ -101,6 +102,12 @@ class SandboxFileNotFoundError(SandboxError, FileNotFoundError):
     """No file of that name is in the sandbox."""
 
     _errno = errno.ENOENT
+
+
+class SandboxFileExistsError(SandboxError, FileExistsError):
+    """Something of that name is in the sandbox already."""
+
+    _errno = errno.EEXIST
 
 
 class SandboxPermissionError(SandboxError, PermissionError):

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
-from typing import IO, Final
+from typing import Final
 from urllib.parse import quote
-from uuid import uuid4
 
-from longshore._answers import file_info
+from longshore._answers import file_info, file_stat
 from longshore._calls import Failure, Opened, Patience
 from longshore._carrier import CarryError, Source, source_of
 from longshore._deadline import check_deadline
-from longshore._errors import SandboxError
+from longshore._errors import SandboxError, SandboxFileNotFoundError
 from longshore._line import Ask, Line
-from longshore._model import FileInfo, LocalPath, RemotePath
+from longshore._model import FileInfo, FileStat, RemotePath
 
 _PARTIAL: Final = 206
 _BEYOND: Final = "RANGE_NOT_SATISFIABLE"
@@ -123,57 +119,66 @@ class RemoteFiles:
     async def write(self, path: RemotePath, source: Source | str) -> None:
         ask = Ask(
             method="PUT",
-            path=_path("/files", path),
+            path=route("/files", path),
             phase="files.write",
             body=source_of(source),
             headers=_OCTETS,
         )
         await self._line.ask(ask)
 
-    async def remove(self, path: RemotePath) -> None:
+    async def remove(self, path: RemotePath, recursive: bool) -> None:
         # Not to be repeated: that it is not there would be told of one that we have removed.
+        query = "&recursive=true" if recursive else ""
         ask = Ask(
-            method="DELETE", path=_path("/files", path), phase="files.remove", repeatable=False
+            method="DELETE",
+            path=route("/files", path) + query,
+            phase="files.remove",
+            repeatable=False,
         )
         await self._line.ask(ask)
 
     async def all(self, path: RemotePath) -> tuple[FileInfo, ...]:
-        ask = Ask(method="GET", path=_path("/files/list", path), phase="files.list")
+        ask = Ask(method="GET", path=route("/files/list", path), phase="files.list")
         fields = (await self._line.ask(ask)).fields()
         return tuple(file_info(found) for found in fields.objects("entries"))
 
-    async def upload(self, local: LocalPath, path: RemotePath) -> None:
-        carrier = self._line.carrier
-        file: IO[bytes] = await carrier.call(lambda: open(local, "rb"))  # noqa: SIM115
+    async def stat(self, path: RemotePath, follow: bool) -> FileStat:
+        query = "&follow=true" if follow else ""
+        ask = Ask(method="GET", path=route("/files/stat", path) + query, phase="files.stat")
+        return file_stat((await self._line.ask(ask)).fields())
+
+    async def exists(self, path: RemotePath) -> bool:
         try:
-            await self.write(path, file)
-        finally:
-            await carrier.call(file.close)
+            await self.stat(path, follow=True)
+        except SandboxFileNotFoundError:
+            return False
+        return True
 
-    async def download(self, path: RemotePath, local: LocalPath) -> None:
-        """In place of the local file at once, when all of it has come."""
-        carrier, target = self._line.carrier, Path(local)
-        partial_file = target.with_name(f".{target.name}.{uuid4().hex[:8]}.part")
-        download = Download(self._line, path)
-        piece = await download.next()
-        try:
-            file: IO[bytes] = await carrier.call(lambda: open(partial_file, "xb"))  # noqa: SIM115
-            try:
-                while piece:
-                    await carrier.call(_writing(file, piece))
-                    piece = await download.next()
-            finally:
-                await carrier.call(file.close)
-            await carrier.call(partial(os.replace, partial_file, target))
-        except BaseException:
-            partial_file.unlink(missing_ok=True)
-            raise
-        finally:
-            await download.close()
+    async def mkdir(self, path: RemotePath) -> None:
+        path = route("/files/mkdir", path)
+        await self._line.ask(Ask(method="POST", path=path, phase="files.mkdir"))
 
+    async def rename(self, path: RemotePath, target: RemotePath) -> None:
+        # Not to be repeated, as with remove. In the query, since names need not be text.
+        there = f"from={_quoted(path)}&to={_quoted(target)}"
+        ask = Ask(
+            method="POST",
+            path=f"/files/rename?{there}",
+            phase="files.rename",
+            repeatable=False,
+        )
+        await self._line.ask(ask)
 
-def _writing(file: IO[bytes], piece: bytes) -> Callable[[], int]:
-    return partial(file.write, piece)
+    async def chmod(self, path: RemotePath, mode: int) -> None:
+        if not 0 <= mode <= 0o7777:
+            raise ValueError(f"a mode is a number such as 0o755, not {mode!r}")
+        ask = Ask(
+            method="POST",
+            path=route("/files/chmod", path),
+            phase="files.chmod",
+            json={"mode": f"{mode:04o}"},
+        )
+        await self._line.ask(ask)
 
 
 def _get(path: RemotePath, offset: int, length: int | None) -> Ask:
@@ -181,8 +186,13 @@ def _get(path: RemotePath, offset: int, length: int | None) -> Ask:
     if offset or length is not None:
         last = "" if length is None else str(offset + length - 1)
         headers["Range"] = f"bytes={offset}-{last}"
-    return Ask(method="GET", path=_path("/files", path), phase="files.read", headers=headers)
+    return Ask(method="GET", path=route("/files", path), phase="files.read", headers=headers)
 
 
-def _path(route: str, path: RemotePath) -> str:
-    return f"{route}?path={quote(os.fsencode(path), safe='/')}"
+def route(path: str, file: RemotePath) -> str:
+    """A route that is about one file."""
+    return f"{path}?path={_quoted(file)}"
+
+
+def _quoted(path: RemotePath) -> str:
+    return quote(os.fsencode(path), safe="/")

@@ -42,17 +42,23 @@ class End:
 class Follower:
     """Reads one process from an offset on. `pid` is known once it has started."""
 
-    def __init__(self, line: Line, pid: int | None = None, *, offset: int = 0) -> None:
+    def __init__(
+        self, line: Line, pid: int | None = None, *, offset: int = 0, live: bool = True
+    ) -> None:
         self.pid = pid
         self.offset: int = offset
         self.end: End | None = None
         self._line = line
+        self._live = live
+        """Whether to wait for what is still to come."""
         self._phase = "run" if pid is None else "follow"
         self._call: Call | None = None
         self._opened: Opened | None = None
         self._opened_until = math.inf
         self._reader = FrameReader()
         self._ready: deque[Frame] = deque()
+        self._missing = 0
+        """How many bytes nobody has any more, of those that would come next."""
         self._is_over = False
         """The daemon has said that this answer ends before the process does."""
         self._patience = Patience()
@@ -76,13 +82,15 @@ class Follower:
     async def next(self, until: float = math.inf) -> Chunk | None:
         """The next piece; `None` when the process has ended, which `end` then tells of.
 
+        When it is not to be waited for, `None` also after what there was.
+
         Raises SandboxTimeoutError at `until`, on the monotonic clock.
         """
         while True:
             self._take_events()
             if self._ready:
                 return self._chunk(self._ready.popleft())
-            if self.end is not None:
+            if self.end is not None or (self._is_over and not self._live):
                 await self._finish()
                 return None
             await self._advance(min(until, monotonic() + remaining()))
@@ -103,7 +111,8 @@ class Follower:
 
     def _chunk(self, frame: Frame) -> Chunk:
         stream = cast("StreamName", STREAMS[frame.kind])
-        chunk = Chunk(stream=stream, data=frame.data, offset=self.offset)
+        missing, self._missing = self._missing, 0
+        chunk = Chunk(stream=stream, data=frame.data, offset=self.offset, missing=missing)
         self.offset = chunk.end
         return chunk
 
@@ -120,6 +129,10 @@ class Follower:
         signal, code = event.get("signal"), event.get("exit_code")
         if "started_at" in event:
             self.pid = int(event["pid"])
+        elif "gap" in event:
+            past = max(self.offset, int(event["gap"]["to"]))
+            self._missing += past - self.offset
+            self.offset = past
         elif event.get("more"):
             self._is_over = True
         elif signal is not None or code is not None:
@@ -147,6 +160,8 @@ class Follower:
                 phase=self._phase,
             )
         self._opened_until = until
+        if not self._live:
+            seconds = 0.0
         limit = f"&seconds={seconds:.3f}" if seconds < _FOREVER_SECONDS else ""
         path = f"/processes/{self.pid}/frames?offset={self.offset}{limit}"
         await self._open(

@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from longshore import __version__
 from longshore._refusal import Refusal
@@ -33,6 +34,7 @@ class Known:
 KNOWN: Final[Mapping[str, Known]] = MappingProxyType(
     {
         "up": Known(help="Run the whole local system until Ctrl-C.", extra=None),
+        "sandbox": Known(help="Create, use and remove sandboxes.", extra=None),
         "worker": Known(help="Run sandboxes and functions on this host.", extra="worker"),
         "proxy": Known(help="Route HTTP to the sandboxes of this host.", extra="worker"),
         "server": Known(help="Run the control plane: HTTP API, gRPC, scheduler.", extra="server"),
@@ -84,6 +86,11 @@ class EntryPointGroup(click.Group):
             raise Refusal(_missing(name, self.list_commands(ctx)))
         return name, command, args[1:]
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The names of sub-commands, without importing any of them."""
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        return [CompletionItem(name, help=_one_line(name)) for name in names]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table of sub-commands, without importing any of them."""
         names = self.list_commands(ctx)
@@ -105,6 +112,10 @@ def invoke(words: Sequence[str]) -> int:
     """Run the command line `words`; click's own complaints are shown, the rest passes."""
     try:
         status: object = longshore.main(list(words), prog_name="longshore", standalone_mode=False)
+    except click.UsageError as exc:
+        place = f"; see `{exc.ctx.command_path} --help`" if exc.ctx else ""
+        click.echo(f"error: {_first_small(exc.format_message())}{place}", err=True)
+        return exc.exit_code
     except click.ClickException as exc:
         exc.show()
         return exc.exit_code
@@ -114,6 +125,10 @@ def invoke(words: Sequence[str]) -> int:
         # click's word for Ctrl-C at a prompt; inside a command it hides the KeyboardInterrupt.
         raise KeyboardInterrupt from None
     return status if isinstance(status, int) else 0
+
+
+def _first_small(message: str) -> str:
+    return message[:1].lower() + message[1:].rstrip().removesuffix(".")
 
 
 def _missing(name: str, installed: Sequence[str]) -> str:

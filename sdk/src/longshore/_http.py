@@ -31,8 +31,15 @@ import httpx
 
 from longshore._carrier import CarryError, Request, Source, T
 from longshore._deadline import remaining
+from longshore._wires import (
+    CONNECT_SECONDS,
+    AsyncWire,
+    BlockingWire,
+    Target,
+    dial_async,
+    dial_blocking,
+)
 
-CONNECT_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 1.0
 _PIECE: Final = 256 << 10
 _END: Final = bytes(bytearray(b"the end"))
@@ -70,13 +77,27 @@ def _mapped() -> Generator[None]:
 
 def _check_url(url: str) -> bool:
     """Whether it wants TLS. Raises CarryError for one that is none."""
+    return _parsed(url).scheme == "https"
+
+
+def _target(url: str) -> Target:
+    parsed = _parsed(url)
+    tls = parsed.scheme == "https"
+    return Target(
+        host=parsed.host,
+        port=parsed.port or (443 if tls else 80),
+        context=_context(tls=True) if tls else None,
+    )
+
+
+def _parsed(url: str) -> httpx.URL:
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as exc:
         raise CarryError(f"{url!r} is no URL: {exc}", sent=False) from exc
     if parsed.scheme not in ("http", "https") or not parsed.host:
         raise CarryError(f"{url!r} is no URL of HTTP", sent=False)
-    return parsed.scheme == "https"
+    return parsed
 
 
 class _Answer:
@@ -129,6 +150,9 @@ class BlockingCarrier:
         )
         with _mapped():
             return _BlockingStream(client.send(built, stream=True))
+
+    async def dial(self, url: str) -> BlockingWire:
+        return dial_blocking(_target(url))
 
     async def sleep(self, seconds: float) -> None:
         sleep(seconds)  # noqa: ASYNC251  # this is the one that blocks
@@ -202,6 +226,9 @@ class AsyncCarrier:
         )
         with _mapped():
             return _AsyncStream(await client.send(built, stream=True))
+
+    async def dial(self, url: str) -> AsyncWire:
+        return await dial_async(_target(url))
 
     async def sleep(self, seconds: float) -> None:
         await anyio.sleep(seconds)

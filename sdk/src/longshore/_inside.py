@@ -1,4 +1,4 @@
-"""What a `Sandbox` gives away: its processes, its files, and both in pieces."""
+"""What a `Sandbox` gives away: its processes, and what they write."""
 
 from __future__ import annotations
 
@@ -8,16 +8,8 @@ from typing import Self
 
 from longshore._carrier import Source, finish
 from longshore._errors import SandboxError, SandboxNotFoundError, SandboxTerminatedError
-from longshore._files import Download, RemoteFiles
 from longshore._following import Follower
-from longshore._model import (
-    Chunk,
-    FileInfo,
-    LocalPath,
-    ProcessInfo,
-    RemotePath,
-    Result,
-)
+from longshore._model import Chunk, ProcessInfo, Result
 from longshore._session import Session
 
 
@@ -28,17 +20,19 @@ class Process:
     """
 
     def __init__(self, session: Session, pid: int) -> None:
+        self._session = session
         self._processes = session.processes
         self._line = session.line
         self._own: Output | None = None
         self.pid = pid
 
-    def connect(self, *, offset: int = 0) -> Output:
+    def connect(self, *, offset: int = 0, follow: bool = True) -> Output:
         """Follow what it writes, from that byte of both streams together on.
 
         To go on where another reader was, begin at the `end` of the last chunk that it has read.
+        Without `follow`, it ends after what has been written so far.
         """
-        return Output(Follower(self._line, self.pid, offset=offset))
+        return Output(Follower(self._line, self.pid, offset=offset, live=follow))
 
     def wait(self, *, timeout: float | None = None) -> int:
         """Its exit code, once it has ended: minus the signal's number if one has ended it.
@@ -71,6 +65,13 @@ class Process:
         """Kill it, with all that it has started; one that has ended stays as it is."""
         finish(self._processes.kill(self.pid))
 
+    def restart(self) -> Process:
+        """End it if it runs, and start the same again: another process, with its own output.
+
+        It is asked to end by SIGTERM, and killed after ten seconds.
+        """
+        return Process(self._session, finish(self._processes.restart(self.pid)).pid)
+
     def __iter__(self) -> Output:
         # A loop that was left early is over when the next one begins.
         if self._own is not None:
@@ -90,7 +91,7 @@ class Process:
         if self._own is not None:
             self._own.close()
         try:
-            finish(self._processes.end(self.pid))
+            finish(self._processes.end(self.pid, error))
         except (SandboxTerminatedError, SandboxNotFoundError):
             # Its sandbox has ended, and it with that.
             return
@@ -116,7 +117,7 @@ class Output:
 
     @property
     def exit_code(self) -> int | None:
-        """Known at the end: when there are no more chunks."""
+        """Known at the end: when there are no more chunks, and there will be none."""
         end = self._follower.end
         return None if end is None else end.exit_code
 
@@ -132,85 +133,6 @@ class Output:
         if chunk is None:
             raise StopIteration
         return chunk
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class Files:
-    """The files of a sandbox. Paths that do not begin with `/` are in its own directory."""
-
-    def __init__(self, remote: RemoteFiles) -> None:
-        self._remote = remote
-
-    def read(self, path: RemotePath, *, offset: int = 0, length: int | None = None) -> bytes:
-        """All of a file, or a part of it. Raises SandboxFileNotFoundError."""
-        return finish(self._remote.read(path, offset, length))
-
-    def stream(self, path: RemotePath, *, offset: int = 0) -> FileStream:
-        """A file in pieces, of whatever size it is."""
-        return FileStream(self._remote.stream(path, offset))
-
-    def write(self, path: RemotePath, data: Source | str) -> None:
-        """Put bytes in place of a file, at once when all have come; directories are made.
-
-        Text is written as UTF-8. A file object or an iterable is sent as it is read, once.
-        """
-        finish(self._remote.write(path, data))
-
-    def list(self, path: RemotePath = ".") -> tuple[FileInfo, ...]:
-        """What is in a directory: directories first, then by name."""
-        return finish(self._remote.all(path))
-
-    def remove(self, path: RemotePath) -> None:
-        """Remove a file. Raises SandboxFileNotFoundError, SandboxIsADirectoryError."""
-        finish(self._remote.remove(path))
-
-    def upload(self, local: LocalPath, path: RemotePath) -> None:
-        """Copy a file from here into the sandbox, of whatever size it is."""
-        finish(self._remote.upload(local, path))
-
-    def download(self, path: RemotePath, local: LocalPath) -> None:
-        """Copy a file from the sandbox to here: in place of what is there, or not at all."""
-        finish(self._remote.download(path, local))
-
-
-class FileStream:
-    """The bytes of a file, piece by piece."""
-
-    def __init__(self, download: Download) -> None:
-        self._download = download
-
-    @property
-    def size(self) -> int | None:
-        """Of the whole file, once the first piece has come."""
-        return self._download.size
-
-    @property
-    def offset(self) -> int:
-        """Where the next piece begins."""
-        return self._download.offset
-
-    def close(self) -> None:
-        """Read no further. Idempotent."""
-        finish(self._download.close())
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        piece = finish(self._download.next())
-        if not piece:
-            raise StopIteration
-        return piece
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,12 @@ from longshore._answers import Answer
 from longshore._calls import Call, Caller, Failure, Opened, Patience
 from longshore._carrier import Carrier, Source
 from longshore._deadline import check_deadline, deadline
-from longshore._errors import SandboxError, SandboxNotFoundError, SandboxTerminatedError
+from longshore._errors import (
+    SandboxError,
+    SandboxNotFoundError,
+    SandboxTerminatedError,
+    SandboxTimeoutError,
+)
 from longshore._model import SandboxInfo
 from longshore._server import Server
 
@@ -45,6 +50,7 @@ class Ask:
     headers: Mapping[str, str] | None = None
     repeatable: bool = True
     silence_seconds: float = 65.0
+    live: bool = False
 
 
 class Line:
@@ -57,9 +63,9 @@ class Line:
         self.url: str | None = info.sandbox_url
         self.caller: Caller = Caller(carrier, info.id, self.explain)
 
-    async def ask(self, ask: Ask) -> Answer:
+    async def ask(self, ask: Ask, patience: Patience | None = None) -> Answer:
         """The daemon's whole answer. Raises SandboxError."""
-        return await self.caller.ask(await self.call(ask))
+        return await self.caller.ask(await self.call(ask), patience)
 
     async def open(self, ask: Ask, patience: Patience | None = None) -> Opened:
         """The daemon's answer, its body still to come. Raises SandboxError."""
@@ -79,6 +85,7 @@ class Line:
             body=body,
             repeatable=ask.repeatable,
             silence_seconds=ask.silence_seconds,
+            live=ask.live,
         )
 
     def headers(self, port: int) -> dict[str, str]:
@@ -124,7 +131,8 @@ class Line:
         call = await self.call(Ask(method="GET", path="/health", phase="health"))
         try:
             await self.caller.read_whole(call, await self.caller.open_once(call))
-        except Failure:
+        except (Failure, SandboxTimeoutError):
+            # That deadline is of who asks how it is; who has one of his own looks at it himself.
             return False
         return True
 

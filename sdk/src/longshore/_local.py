@@ -23,6 +23,8 @@ from longshore._refusal import Refusal
 
 LOOPBACK: Final = "127.0.0.1"
 DEFAULT_PROXY_PORT: Final = 8095
+DATA_DIR: Final = ".longshore"
+"""Where `longshore up` keeps its state, unless told otherwise."""
 CORES_OFFERED_PER_CORE: Final = 16
 """fork_exec shares the host's cores among all sandboxes: a core promised is not a core used up."""
 TENSORLAKE_PORT: Final = 9443
@@ -226,6 +228,32 @@ def is_free(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def running_api(directory: Path) -> str | None:
+    """The API of a `longshore up` that runs in this directory or the nearest one above it."""
+    for place in (parent / DATA_DIR for parent in (directory, *directory.parents)):
+        try:
+            mine = place.stat().st_uid == os.geteuid()
+            if mine and _is_claimed(place):
+                document: Document = json.loads((place / "server.yaml").read_text(encoding="utf-8"))
+                http = _endpoint(document, "listen_addr", "--port-http", None, 8900)
+                return f"http://{http.address}"
+        except (OSError, ValueError):
+            # None here, or one that is just starting.
+            continue
+    return None
+
+
+def _is_claimed(data_dir: Path) -> bool:
+    descriptor = os.open(data_dir / "up.lock", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def check_free(listeners: tuple[Listener, ...]) -> None:

@@ -17,6 +17,19 @@ RemotePath: TypeAlias = str | bytes | PathLike[str]
 LocalPath: TypeAlias = str | PathLike[str]
 StreamName: TypeAlias = Literal["stdout", "stderr"]
 Status: TypeAlias = Literal["pending", "running", "terminated"]
+FileKind: TypeAlias = Literal[
+    "file", "directory", "symlink", "fifo", "socket", "character_device", "block_device"
+]
+ChangeKind: TypeAlias = Literal[
+    "created",
+    "modified",
+    "written",
+    "attributes",
+    "deleted",
+    "moved_from",
+    "moved_to",
+    "overflow",
+]
 DEFAULT_MAX_OUTPUT = 64 << 20
 """How many bytes a result keeps of each stream, unless told otherwise."""
 
@@ -101,6 +114,7 @@ class ProcessInfo:
     stdin_writable: bool
     started_at: datetime
     ended_at: datetime | None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,9 +122,47 @@ class FileInfo:
     """An entry of a directory. What a link points to is not looked at."""
 
     name: str
+    """What is not UTF-8 in it is escaped as `os.fsdecode` does it, and so can be asked for."""
     is_dir: bool
     size: int | None
     modified_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileStat:
+    """What stands at a path."""
+
+    path: str
+    kind: FileKind
+    size: int
+    mode: int
+    """The permission bits, such as `0o755`."""
+    uid: int
+    gid: int
+    links: int
+    modified_at: datetime
+    accessed_at: datetime
+    changed_at: datetime
+    target: str | None
+    """Where a link leads to."""
+
+    @property
+    def is_dir(self) -> bool:
+        return self.kind == "directory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """Something has happened to a file that is watched."""
+
+    kind: ChangeKind
+    """`modified` by each write, `written` when who wrote has closed it; `overflow`: more has
+    happened than could be told, look again."""
+    path: str
+    is_dir: bool | None
+    """Unknown for what was there before it could be watched."""
+    cookie: int | None
+    """The same for `moved_from` and `moved_to` if they are one move."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +173,8 @@ class Chunk:
     data: bytes
     offset: int
     """How many bytes of both streams together came before it."""
+    missing: int = 0
+    """How many of those, just before it, are gone: more was written than the sandbox keeps."""
 
     @property
     def end(self) -> int:
@@ -146,7 +200,7 @@ class Result:
     timed_out: bool = False
     """Its timeout ended it, with all that it had started."""
     truncated: bool = False
-    """It wrote more than `max_output`: each stream has its first bytes only."""
+    """It wrote more than `max_output`, or than the sandbox keeps: the first bytes are here."""
     duration: float = 0.0
     """Seconds, as seen from here."""
 

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any, Final
 
 from longshore._answers import process_info
+from longshore._calls import Patience
 from longshore._carrier import Source, source_of
 from longshore._deadline import check_deadline, cleaning_up, remaining
 from longshore._errors import CommandError, StdinClosedError
@@ -25,6 +26,8 @@ from longshore._model import (
 from longshore._server import CLEANUP_SECONDS
 
 _SHORTEST_TIMEOUT_SECONDS: Final = 0.001
+_RESTART_SECONDS: Final = 30.0
+"""The daemon asks for ten seconds, and then does not ask any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,7 @@ class Work:
     env: Mapping[str, str] | None = None
     cwd: RemotePath | None = None
     timeout: float | None = None
+    name: str | None = None
 
     def body(self) -> dict[str, Any]:
         """As the daemon wants it. Raises ValueError."""
@@ -51,6 +55,8 @@ class Work:
             body["env"] = dict(self.env)
         if self.cwd is not None:
             body["working_dir"] = os.fsdecode(self.cwd)
+        if self.name is not None:
+            body["name"] = self.name
         return body
 
 
@@ -170,16 +176,27 @@ class Processes:
         )
         await self._line.ask(ask)
 
-    async def kill(self, pid: int) -> None:
-        await self._line.ask(Ask(method="DELETE", path=f"/processes/{pid}", phase="kill"))
+    async def restart(self, pid: int) -> ProcessInfo:
+        ask = Ask(
+            method="POST",
+            path=f"/processes/{pid}/restart",
+            phase="restart",
+            repeatable=False,
+            silence_seconds=_RESTART_SECONDS,
+        )
+        return process_info((await self._line.ask(ask)).fields())
 
-    async def end(self, pid: int) -> None:
+    async def kill(self, pid: int, patience: Patience | None = None) -> None:
+        ask = Ask(method="DELETE", path=f"/processes/{pid}", phase="kill")
+        await self._line.ask(ask, patience)
+
+    async def end(self, pid: int, error: BaseException | None) -> None:
         """Kill it, even though a deadline has passed or the caller is being cancelled."""
-        await self._line.carrier.finally_do(self._end(pid), CLEANUP_SECONDS + 1)
+        await self._line.carrier.finally_do(self._end(pid, error), CLEANUP_SECONDS + 1)
 
-    async def _end(self, pid: int) -> None:
+    async def _end(self, pid: int, error: BaseException | None) -> None:
         with cleaning_up(CLEANUP_SECONDS):
-            await self.kill(pid)
+            await self.kill(pid, Patience.after(error))
 
     async def write(self, pid: int, source: Source | str) -> None:
         ask = Ask(
@@ -203,8 +220,11 @@ async def _collect(follower: Follower, max_output: int | None) -> Collected:
     kept = {"stdout": bytearray(), "stderr": bytearray()}
     truncated = False
     while (chunk := await follower.next()) is not None:
+        if chunk.missing:
+            # What is kept has no holes.
+            most, truncated = 0, True
         buffer = kept[chunk.stream]
-        room = most - len(buffer)
+        room = max(0, most - len(buffer))
         buffer += chunk.data[:room] if room < len(chunk.data) else chunk.data
         truncated = truncated or room < len(chunk.data)
     return Collected(

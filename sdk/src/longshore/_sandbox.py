@@ -14,7 +14,9 @@ from longshore import _session
 from longshore._carrier import Source, finish
 from longshore._errors import SandboxError
 from longshore._http import BlockingCarrier
-from longshore._inside import Files, Process
+from longshore._inside import Process
+from longshore._inside_channels import Terminal, Tunnel
+from longshore._inside_files import Files
 from longshore._model import (
     Command,
     CreateOptions,
@@ -28,6 +30,7 @@ from longshore._model import (
     Status,
 )
 from longshore._processes import Work
+from longshore._screen import Screen
 from longshore._session import Session
 
 
@@ -87,7 +90,7 @@ class Sandbox:
     @property
     def files(self) -> Files:
         """The files in it."""
-        return Files(self._session.files)
+        return Files(self._session)
 
     def run(
         self,
@@ -117,9 +120,13 @@ class Sandbox:
         env: Mapping[str, str] | None = None,
         cwd: RemotePath | None = None,
         timeout: float | None = None,
+        name: str | None = None,
     ) -> Process:
-        """Start a command that goes on, with an input that can be written to if `stdin`."""
-        work = Work(command=command, env=env, cwd=cwd, timeout=timeout)
+        """Start a command that goes on, with an input that can be written to if `stdin`.
+
+        While one runs under a `name`, no other can have it.
+        """
+        work = Work(command=command, env=env, cwd=cwd, timeout=timeout, name=name)
         info = finish(self._session.processes.start(work, stdin=stdin))
         return Process(self._session, info.pid)
 
@@ -130,6 +137,23 @@ class Sandbox:
     def processes(self) -> tuple[ProcessInfo, ...]:
         """All that were started through the API, also the ended ones, the oldest first."""
         return finish(self._session.processes.all())
+
+    def terminal(
+        self,
+        command: Command | None = None,
+        *,
+        columns: int = 80,
+        rows: int = 24,
+        env: Mapping[str, str] | None = None,
+        cwd: RemotePath | None = None,
+    ) -> Terminal:
+        """Start a command, or a shell, at a terminal of its own."""
+        screen = Screen(command=command, columns=columns, rows=rows, env=env, cwd=cwd)
+        return Terminal(finish(self._session.terminal(screen)))
+
+    def tunnel(self, port: int) -> Tunnel:
+        """A TCP connection to a port inside. Raises SandboxConnectionError if nothing listens."""
+        return Tunnel(finish(self._session.tunnel(port)))
 
     def url(self, port: int) -> str:
         """Where a port is for a browser or a shell: any program may ask there, without headers.

@@ -10,13 +10,19 @@ from typing import Final
 from longshore._answers import Answer, guest_info
 from longshore._calls import Call, Failure, Patience, Settings
 from longshore._carrier import Carrier, Source, source_of
+from longshore._copying import Copying
 from longshore._deadline import check_deadline, cleaning_up, remaining
 from longshore._errors import SandboxError, SandboxNotFoundError, SandboxTimeoutError
 from longshore._files import RemoteFiles
 from longshore._line import DAEMON_PORT, Ask, Line, address_of_port, terminated
 from longshore._model import CreateOptions, Endpoint, GuestInfo, Reply, SandboxInfo, Status
 from longshore._processes import Processes
+from longshore._screen import Screen
 from longshore._server import CLEANUP_SECONDS, Server
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore._terminals import TerminalSession, TunnelSession
 
 _ATTACH_SECONDS: Final = 300.0
 _PROXYS_OWN: Final = frozenset({"error", "message", "code", "retryable", "request_id"})
@@ -32,6 +38,7 @@ class Session:
         self.line: Line = Line(carrier, server, info)
         self.processes: Processes = Processes(self.line)
         self.files: RemoteFiles = RemoteFiles(self.line)
+        self.copying: Copying = Copying(self.line, self.files, self.processes)
         self._server = server
 
     @classmethod
@@ -74,6 +81,19 @@ class Session:
     async def guest(self) -> GuestInfo:
         answer = await self.line.ask(Ask(method="GET", path="/info", phase="guest"))
         return guest_info(answer.fields())
+
+    async def terminal(self, screen: Screen) -> TerminalSession:
+        """Raises ValueError for what cannot be run, or shown."""
+        # Not at the top, for most have no terminal: it would be a fifth of the time to import us.
+        from longshore._terminals import TerminalSession
+
+        return await TerminalSession.open(self.line, screen)
+
+    async def tunnel(self, port: int) -> TunnelSession:
+        """Raises ValueError for what is no port."""
+        from longshore._terminals import TunnelSession
+
+        return await TunnelSession.open(self.line, _checked(port))
 
     def url(self, port: int) -> str:
         """Raises ValueError for what is no port."""

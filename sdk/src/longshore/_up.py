@@ -14,6 +14,7 @@ import click
 
 from longshore import __version__
 from longshore._local import (
+    DATA_DIR,
     TENSORLAKE_PORT,
     Listener,
     Plan,
@@ -29,6 +30,7 @@ from longshore._supervisor import Program, Screen, Supervisor
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., None])
 
+DEFAULT_API: Final = "127.0.0.1:8900"
 STARTUP_SECONDS: Final = 60.0
 PROBE_SECONDS: Final = 1.0
 WORKER_STOP_SECONDS: Final = 30.0
@@ -52,7 +54,7 @@ def _port(name: str, what: str, default: int) -> Callable[[FunctionT], FunctionT
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".longshore"),
+    default=Path(DATA_DIR),
     show_default=True,
     help="Where all state lives.",
 )
@@ -156,6 +158,8 @@ async def answers(address: str, path: str, status: int) -> bool:
 
 def _banner(system: Plan, data_dir: Path, seconds: float) -> str:
     http, proxy = system.http.address, system.proxy.address
+    usual = http == DEFAULT_API
+    named = "" if usual else f"\n  export LONGSHORE_API_URL=http://{http}"
     bold = partial(click.style, bold=True) if sys.stdout.isatty() else str
     return f"""
 {bold(f"Longshore {__version__} is up")}, after {seconds:.1f} s
@@ -165,12 +169,9 @@ def _banner(system: Plan, data_dir: Path, seconds: float) -> str:
   worker   http://{system.monitoring.address}/monitoring/startup
   data     {data_dir}
 
-A sandbox, a program in it, and its output as it comes:
-
-  curl -sX POST 'http://{http}/v1/namespaces/default/sandboxes?wait=true' \\
-       -H 'Content-Type: application/json' -d '{{"image": "python:3.14-slim"}}'
-  curl -sNX POST http://{proxy}/api/v1/processes/run -H 'Tensorlake-Sandbox-Id: ID' \\
-       -H 'Content-Type: application/json' -d '{{"command": "uname", "args": ["-a"]}}'
+A sandbox, and a shell in it, from another terminal:
+{named}
+  longshore sandbox shell $(longshore sandbox create)
 
 Ctrl-C stops everything.
 """

@@ -28,8 +28,10 @@ class Timeouts:
     """Between two requests of a client."""
     upstream_idle_seconds: float = 55
     """For a connection to a sandbox that is kept for the next request."""
-    linger_seconds: float = 2
-    """For a client to take an answer that was given before it had sent all of its request."""
+    linger_seconds: float = 1
+    """For a client to take an answer that was given before it had sent all of its request.
+
+    Clients that look up only when they have sent all are to learn of it within two seconds."""
     drain_seconds: float = 30
     """For requests in progress when the proxy is told to stop."""
 

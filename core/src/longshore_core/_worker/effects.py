@@ -56,6 +56,7 @@ from longshore_core._model import (
 from longshore_core._plugins.catalog import Installed
 from longshore_core._plugins.hooks import Admission, blame
 from longshore_core._plugins.opening import AdaptedDriver
+from longshore_core._worker.engine import PullLog
 from longshore_core.abc import Guest, NetworkEnforcer, SecretsProvider, Session
 
 ThingT = TypeVar("ThingT")
@@ -220,7 +221,10 @@ class Performer:
         veto = await self._use.admission.veto(spec)
         if veto is not None:
             raise BackendError(veto)
-        return await self._use.driver.create(spec)
+        driver = self._use.driver
+        if spec.image is not None and driver.runtime.images is not None:
+            await driver.ensure(spec.image, PullLog(order.id))
+        return await driver.create(spec)
 
     async def _release(self, effect: Release) -> None:
         order, reach = effect.order, effect.attachment.reach

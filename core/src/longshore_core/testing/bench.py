@@ -42,7 +42,7 @@ ThingT = TypeVar("ThingT")
 
 HANDLE: Final = TypeAdapter(Handle)
 TIDY_SECONDS: Final = 20.0
-_READY_SECONDS: Final = 0.2
+_READY_SECONDS: Final = 1.0
 """What a program may take to prepare itself that cannot say when it has."""
 _FIRST_OWNER: Final = "worker-1/driver"
 

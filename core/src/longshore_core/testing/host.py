@@ -59,13 +59,17 @@ class HostView:
         }
 
     def sweep(self) -> None:
-        """Kill what bears the mark: it was named as a leak, and is not to live on."""
+        """End what bears the mark: it was named as a leak, and is not to stay."""
         for name in filter(str.isdigit, os.listdir("/proc")):
             # One that has ended meanwhile, or is another user's, is not ours to end.
             with contextlib.suppress(OSError):
                 marked = self.mark.encode() in _read(f"/proc/{name}/environ")
                 if marked and int(name) != self.pid:
                     os.kill(int(name), signal.SIGKILL)
+        for path in self._temporary():
+            if self.mark in path:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
 
     def _counts(self, text: str) -> bool:
         return self.exclusive or self.mark in text

@@ -61,7 +61,7 @@ class ModelHealth(HealthStream):
 
     @asynccontextmanager
     async def fingerprints(self) -> AsyncGenerator[AsyncIterator[Fingerprint]]:
-        async with aclosing(self._follow()) as fingerprints:
+        async with aclosing(self.follow()) as fingerprints:
             yield fingerprints
 
     def fingerprint(self) -> Fingerprint:
@@ -72,7 +72,7 @@ class ModelHealth(HealthStream):
         images = tuple(sorted(self._images.there))
         return Fingerprint(healthy=True, engine="Model 1.0", images=images)
 
-    async def _follow(self) -> AsyncGenerator[Fingerprint]:
+    async def follow(self) -> AsyncGenerator[Fingerprint]:
         last: Fingerprint | None = None
         while True:
             now = self.fingerprint()

@@ -28,6 +28,11 @@ class Line:
     seconds: float = 0.0
     measured: Mapping[str, float] = field(default_factory=dict[str, float])
 
+    @property
+    def is_refusal(self) -> bool:
+        """Whether it only says that what is not declared is refused."""
+        return self.id.endswith(".not")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
@@ -44,7 +49,8 @@ class Report:
     def conforms(self) -> str:
         """The line to sign off with; says what has failed, when something has."""
         failed = [line.id for line in self.lines if line.verdict == "failed"]
-        passed = sorted({line.group for line in self.lines if line.verdict == "passed"})
+        kept = [line for line in self.lines if line.verdict == "passed" and not line.is_refusal]
+        passed = sorted({line.group for line in kept})
         what = f"{self.plugin} ({self.distribution} {self.version})"
         if failed:
             return f"does not conform: {what} fails {', '.join(failed)}"
@@ -103,10 +109,11 @@ def matrix(reports: Sequence[Report]) -> str:
 
 
 def _cell(report: Report, group: str) -> str:
-    verdicts = Counter(line.verdict for line in report.lines if line.group == group)
-    applies = verdicts.total() - verdicts["not declared"]
-    if not applies:
-        return "—"
+    lines = [line for line in report.lines if line.group == group]
+    verdicts = Counter(line.verdict for line in lines)
+    applying = [line for line in lines if line.verdict != "not declared"]
     failed = f", **{verdicts['failed']} failed**" if verdicts["failed"] else ""
+    if all(line.is_refusal for line in applying):
+        return f"refused{failed}" if applying else "—"
     unknown = f", {verdicts['environment']} unknown" if verdicts["environment"] else ""
-    return f"{verdicts['passed']} of {applies}{failed}{unknown}"
+    return f"{verdicts['passed']} of {len(applying)}{failed}{unknown}"

@@ -8,11 +8,15 @@ Every container gets a group of its own, and all shims share one, beside the wor
 Beside, and not inside: whoever kills the worker's group must not kill its containers. Nor at the
 top: what limits the worker's surroundings limits its containers too. Version 2 comes first, since
 it kills a group at one stroke; a controller that it lacks is taken from version 1.
+
+A worker that was killed and never comes back leaves its own group empty. Whoever opens one beside
+it sweeps that away: the living hold a lock on theirs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import subprocess
 import sys
@@ -49,6 +53,8 @@ class Base:
     path: Path
     unified: bool
     controllers: frozenset[str]
+    lock: int
+    """A descriptor of the group, locked for as long as this process lives."""
 
 
 class Cgroups:
@@ -79,10 +85,10 @@ class Cgroups:
 
     def close(self) -> None:
         """Remove the groups of the owner, when no container is left in them."""
-        with contextlib.suppress(OSError):
-            for base in self._bases:
-                (base.path / "shims").rmdir()
-                base.path.rmdir()
+        bases, self._bases = self._bases, ()
+        for base in bases:
+            os.close(base.lock)
+            _remove_empty(base.path)
 
 
 def open_cgroups(mark: str) -> Cgroups:
@@ -94,11 +100,16 @@ def open_cgroups(mark: str) -> Cgroups:
         if name in mounts and (name == UNIFIED or name in missing):
             path = parent(mounts[name], memberships.get(name, "/")) / f"longshore-{mark}"
             # Read-only, not ours, or full: then this hierarchy is not to be had.
-            with contextlib.suppress(OSError):
-                base = _prepare(path, name, missing)
+            with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+                lock = _claim(path)
+                stack.callback(_remove_empty, path)
+                stack.callback(os.close, lock)
+                base = _prepare(path, name, missing, lock)
                 _try(base)
+                stack.pop_all()
                 bases.append(base)
                 missing -= base.controllers
+                _sweep(path.parent)
     return Cgroups(bases)
 
 
@@ -210,18 +221,56 @@ def _plain(field: str) -> str:
 # Reaching for the host.
 
 
-def _prepare(path: Path, name: str, wanted: set[str]) -> Base:
-    path.mkdir(exist_ok=True)
+def _claim(path: Path) -> int:
+    """Make a group, and lock it: the descriptor, and with it the lock, goes with the process."""
+    while True:
+        path.mkdir(exist_ok=True)
+        # Somebody who sweeps may be quicker, at each step: then it is made again.
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as stack:
+            lock = _opened(path)
+            stack.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if os.path.samestat(os.fstat(lock), path.stat()):
+                stack.pop_all()
+                return lock
+
+
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove what workers have left that were killed with no container, and have not come back."""
+    for path in parent.glob("longshore-*"):
+        with contextlib.suppress(OSError):
+            lock = _opened(path)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove_empty(path)
+            finally:
+                os.close(lock)
+
+
+def _remove_empty(path: Path) -> None:
+    """Remove an owner's group, unless a container has one in it."""
+    with contextlib.suppress(OSError):
+        if not any(path.glob("container-*")):
+            with contextlib.suppress(FileNotFoundError):
+                (path / "shims").rmdir()
+            path.rmdir()
+
+
+def _prepare(path: Path, name: str, wanted: set[str], lock: int) -> Base:
     if name != UNIFIED:
         (path / _REQUIRED[name]).stat()
-        return Base(path, unified=False, controllers=frozenset({name}))
+        return Base(path, unified=False, controllers=frozenset({name}), lock=lock)
     for controller in wanted:
         # A controller that version 1 has, or that the parent cannot pass on, is refused here.
         with contextlib.suppress(OSError):
             for group in (path.parent, path):
                 (group / "cgroup.subtree_control").write_text(f"+{controller}")
     passed_on = set((path / "cgroup.subtree_control").read_text().split())
-    return Base(path, unified=True, controllers=frozenset(wanted & passed_on))
+    return Base(path, unified=True, controllers=frozenset(wanted & passed_on), lock=lock)
 
 
 def _try(base: Base) -> None:

@@ -9,7 +9,15 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+)
 
 PRIVATE: Final = (
     "LONGSHORE_*",
@@ -54,6 +62,10 @@ class Config(BaseModel):
     rlimits: Mapping[str, NonNegativeInt] = Field(default_factory=dict[str, int])
     """Ceilings for each process of a container, by the names that `setrlimit` has for them, in
     lower case: `{nofile: 65536, core: 0}`."""
+
+    pids_limit: PositiveInt = 4096
+    """How many processes and threads a container may have that asks for no limit of its own: a fork
+    bomb ends there. In force where the cgroup controller `pids` is."""
 
     @field_validator("rlimits")
     @classmethod

@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from signal import SIGKILL, Signals
 from typing import TYPE_CHECKING, Final, TypeVar
 from weakref import WeakValueDictionary
@@ -179,7 +179,8 @@ class ForkExecDriver(Driver):
         paths = self._groups.paths(spec.id)
         # On record first: who comes after us must find what we are about to make.
         directory.record_launch(Launch(cgroups=paths))
-        self._groups.make(spec.id, spec.limits)
+        pids = spec.limits.pids or self._config.pids_limit
+        self._groups.make(spec.id, replace(spec.limits, pids=pids))
         cookie = self._cookie(directory)
         marks = {COOKIE: cookie} | ({SOCKETS: str(directory.sockets)} if spec.sockets else {})
         given = {"HOME": str(directory.path / WORK), **spec.env, **marks}

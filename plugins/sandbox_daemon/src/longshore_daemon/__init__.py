@@ -8,19 +8,34 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Annotated
 
 from anyio import CapacityLimiter, to_thread
 from longshore_core import Host, Plug, hookimpl
 from longshore_core.abc import Guest
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from longshore_daemon.guest import DaemonSession as DaemonSession
-from longshore_daemon.guest import Limits as Limits
+from longshore_daemon.guest import Options as Options
 from longshore_daemon.guest import Patience as Patience
 from longshore_daemon.guest import SandboxDaemon as SandboxDaemon
 from longshore_daemon.runtime import PortableRuntime as PortableRuntime
 from longshore_daemon.runtime import assemble as assemble
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    try:
+        IPv4Address(host)
+    except ValueError:
+        port = ""
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(
+            f"an IPv4 address and a port are wanted, such as 127.0.0.1:9500, not {text}"
+        )
+    return text
 
 
 class Config(BaseModel, extra="forbid", frozen=True):
@@ -35,6 +50,9 @@ class Config(BaseModel, extra="forbid", frozen=True):
     output_limit_bytes: int = Field(default=2 << 30, ge=1 << 20)
     """How much disk is taken for what a process has written, for each of its two streams: the
     latest stays. Readers are told the range of what they missed."""
+    grpc_listen: Annotated[str, AfterValidator(_address)] | None = None
+    """Where, inside a container, gRPC is served besides its Unix socket: `127.0.0.1:9500`. Whoever
+    reaches it can ask for its health; the rest wants the sandbox's token."""
     files_root: str | None = Field(default=None, pattern="^/")
     """Where a sandbox's files API is confined to, in there: nothing outside of it can be named or
     reached by links. By default, all that its user may reach."""
@@ -51,8 +69,12 @@ async def open_daemon(config: Config, host: Host) -> AsyncGenerator[Guest, None]
         call=config.call_timeout_secs,
         grace=config.stop_grace_secs,
     )
-    limits = Limits(files_root=config.files_root, output_bytes=config.output_limit_bytes)
-    yield SandboxDaemon(runtime, patience, limits)
+    options = Options(
+        files_root=config.files_root,
+        output_bytes=config.output_limit_bytes,
+        grpc=config.grpc_listen,
+    )
+    yield SandboxDaemon(runtime, patience, options)
 
 
 @hookimpl

@@ -19,6 +19,7 @@ _RESTORE: Final = "LONGSHORE_RESTORE_"
 _BLANKED: Final = "LONGSHORE_BLANKED"
 _FILES_ROOT: Final = "LONGSHORE_FILES_ROOT"
 _OUTPUT_LIMIT: Final = "LONGSHORE_OUTPUT_LIMIT"
+_GRPC: Final = "LONGSHORE_GRPC"
 _BESIDE_SOCKETS: Final = {"LONGSHORE_OUTPUT": "beside-sockets"}
 """Where the container sees the host's files, its /tmp outlives it; the sockets' place does not."""
 _BLANK: Final = dict.fromkeys(
@@ -50,24 +51,26 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a guest is held to. `None` is the guest's own default."""
+class Options:
+    """How a guest is to behave. `None` is the guest's own default."""
 
     files_root: str | None = None
     """What its files API is confined to."""
     output_bytes: int | None = None
     """How much is kept of what a process writes, for each of its two streams."""
+    grpc: str | None = None
+    """HOST:PORT, in numbers, where gRPC is served besides its Unix socket."""
 
 
 class SandboxDaemon(Guest):
     """Launches the daemon from a portable runtime, and connects to it."""
 
     def __init__(
-        self, runtime: PortableRuntime, patience: Patience, limits: Limits | None = None
+        self, runtime: PortableRuntime, patience: Patience, options: Options | None = None
     ) -> None:
         self._runtime = runtime
         self._patience = patience
-        self._limits = limits or Limits()
+        self._options = options or Options()
 
     def launch(self, spec: ContainerSpec, facts: Facts) -> ContainerSpec:
         """Pure. Variables that could let the image's code into PID 1 are blanked for it.
@@ -79,10 +82,12 @@ class SandboxDaemon(Guest):
         tree = Tree(source=source, target=TARGET, digest=self._runtime.digest)
         restored = {_RESTORE + name: spec.env[name] for name in _BLANK if name in spec.env}
         blanked = {_BLANKED: " ".join(_BLANK)} | ({} if facts.mounts else _BESIDE_SOCKETS)
-        if self._limits.files_root is not None:
-            blanked[_FILES_ROOT] = self._limits.files_root
-        if self._limits.output_bytes is not None:
-            blanked[_OUTPUT_LIMIT] = str(self._limits.output_bytes)
+        if self._options.files_root is not None:
+            blanked[_FILES_ROOT] = self._options.files_root
+        if self._options.output_bytes is not None:
+            blanked[_OUTPUT_LIMIT] = str(self._options.output_bytes)
+        if self._options.grpc is not None:
+            blanked[_GRPC] = self._options.grpc
         return replace(
             spec,
             argv=self._runtime.argv(TARGET if facts.mounts else source),

@@ -125,6 +125,12 @@ async def a_handle_is_small_and_json(bench: Bench) -> None:
     expect(size <= 16 << 10, f"the handle has {size} bytes; 16 KiB is the most")
 
 
+@FACTS.law("I7")
+async def a_fact_that_needs_an_ability_has_it(bench: Bench) -> None:
+    paused = not bench.facts.pause_with_memory or bench.thing.pause is not None
+    expect(paused, "its facts say that it pauses with memory, and its runtime has no `pause`")
+
+
 LAWS: Final[tuple[Law[Any], ...]] = laws_in(globals())
-SEAM_LAWS: Final[tuple[Law[Any], ...]] = LAWS[:-2]
-"""Of every kind of plugin; the last two are about containers."""
+SEAM_LAWS: Final[tuple[Law[Any], ...]] = LAWS[: LAWS.index(its_facts_do_not_change)]
+"""Of every kind of plugin; those after it are about containers."""

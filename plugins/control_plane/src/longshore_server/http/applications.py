@@ -57,7 +57,9 @@ class Manifest(BaseModel):
     entrypoint: Entrypoint | None = None
 
 
-@router.post("", summary="Deploy an application", openapi_extra=dict(_PARTS))
+@router.post(
+    "", summary="Deploy an application", openapi_extra=dict(_PARTS), response_class=Response
+)
 async def deploy(request: Request, api: Api, whose: Whose) -> Response:
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise unsupported_media_type("multipart/form-data", request)
@@ -111,7 +113,11 @@ async def get_application(api: Api, whose: Whose, application: str) -> dict[str,
     return _shown(found)
 
 
-@router.delete("/{application}", summary="Forget an application; a missing one is no error")
+@router.delete(
+    "/{application}",
+    summary="Forget an application; a missing one is no error",
+    response_class=Response,
+)
 async def delete_application(api: Api, whose: Whose, application: str) -> Response:
     await _forget(api, whose.namespace, application)
     return Response()

@@ -51,7 +51,9 @@ async def list_namespaces(api: Api) -> dict[str, Any]:
     }
 
 
-@router.post("/namespaces", summary="Make a namespace; an existing one is no error")
+@router.post(
+    "/namespaces", summary="Make a namespace; an existing one is no error", response_class=Response
+)
 async def create_namespace(api: Api, body: CreateNamespace) -> Response:
     if body.blob_storage_bucket is not None and body.blob_storage_region is None:
         raise RequestError(400, "BAD_REQUEST", "blob storage region is required")

@@ -115,7 +115,11 @@ async def update_sandbox(
     return _info(api, changed)
 
 
-@router.delete("/{sandbox_id}", summary="End a sandbox; ending it again changes nothing")
+@router.delete(
+    "/{sandbox_id}",
+    summary="End a sandbox; ending it again changes nothing",
+    response_class=Response,
+)
 async def delete_sandbox(api: Api, whose: Whose, sandbox_id: str) -> Response:
     if whose.application is not None:
         await _found(api, whose, sandbox_id)

@@ -10,7 +10,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from longshore_daemon.inside.paths import Paths
     from longshore_daemon.inside.processes import Processes
+    from longshore_daemon.inside.sandbox import Sandbox
     from longshore_daemon.inside.server import Route
+    from longshore_daemon.inside.stream import Stream
+
+
+async def serve_calls(sandbox: Sandbox, stream: Stream) -> None:
+    """Serve gRPC on a connection."""
+    from longshore_daemon.inside.calls import Calls
+
+    await Calls(sandbox).serve(stream)
 
 
 class Areas:

@@ -6,9 +6,11 @@ import os
 import sys
 from _socket import socket
 
+from longshore_daemon.inside.areas import serve_calls
 from longshore_daemon.inside.control import Control
 from longshore_daemon.inside.environment import (
     FILES_ROOT,
+    GRPC,
     SOCKETS,
     for_output,
     for_users,
@@ -22,7 +24,11 @@ from longshore_daemon.inside.processes import OUTPUT_LIMIT, Processes
 from longshore_daemon.inside.sandbox import Sandbox
 from longshore_daemon.inside.server import Server
 from longshore_daemon.inside.signals import SIGCHLD, SIGINT, SIGTERM, open_signals
-from longshore_daemon.inside.stream import accept, listen
+from longshore_daemon.inside.stream import accept, listen, listen_tcp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _GRACE_SECONDS = 10.0
 _HIGHEST_DESCRIPTOR = 65536
@@ -33,7 +39,7 @@ def main() -> None:
     _tidy_descriptors()
     stand_in_for_json()
     try:
-        http, control = _listen(os.environ.get(SOCKETS, ""))
+        http, control, *grpc = _listen(os.environ)
         signals = open_signals(SIGCHLD, SIGTERM, SIGINT)
         loop = Loop()
         limit = output_limit(os.environ, OUTPUT_LIMIT)
@@ -44,6 +50,8 @@ def main() -> None:
     sandbox = Sandbox(processes)
     loop.start(accept(loop, http, Server(sandbox, Paths(os.environ.get(FILES_ROOT, ""))).serve))
     loop.start(accept(loop, control, Control(sandbox).serve))
+    for listener in grpc:
+        loop.start(accept(loop, listener, lambda stream: serve_calls(sandbox, stream)))
     loop.start(_heed(signals, sandbox))
     loop.run(sandbox.wait_until_stopped())
     # There is nothing left that an orderly end of the interpreter would be good for.
@@ -57,15 +65,20 @@ def _tidy_descriptors() -> None:
     os.closerange(3, _HIGHEST_DESCRIPTOR)
 
 
-def _listen(directory: str) -> tuple[socket, socket]:
-    """Both sockets, bound from within the directory: its path may be too long for an address."""
+def _listen(environ: Mapping[str, str]) -> list[socket]:
+    """For HTTP, control, and gRPC, which may have a port as well.
+
+    Bound from within their directory: its path may be too long for an address.
+    """
     home = os.open(".", os.O_PATH | os.O_DIRECTORY)
-    os.chdir(directory)
+    os.chdir(environ.get(SOCKETS, ""))
     try:
-        return listen("http.sock"), listen("control.sock")
+        listeners = [listen(f"{name}.sock") for name in ("http", "control", "grpc")]
     finally:
         os.fchdir(home)
         os.close(home)
+    address = environ.get(GRPC)
+    return [*listeners, listen_tcp(address)] if address else listeners
 
 
 async def _heed(signals: int, sandbox: Sandbox) -> None:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import os
 
+from longshore_daemon.inside.kin import Kin
 from longshore_daemon.inside.loop import Bell
 from longshore_daemon.inside.output import now_ms
 from longshore_daemon.inside.signals import SIGKILL, SIGTERM
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-Kin = tuple[int, int]
-"""A process's parent and session."""
+Started = tuple[int, str]
+"""Its pid, and the mark that it and all that it starts bear in their environment."""
+_ROUNDS = 10
+"""So often is looked for those who were being started meanwhile."""
 
 
 class Group:
     """One that was started, running or ended. `changed` rings when it ends."""
 
-    __slots__ = ("changed", "ended_at", "exit_code", "pid", "signal", "started_at")
+    __slots__ = ("changed", "ended_at", "exit_code", "mark", "pid", "signal", "started_at")
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, started: Started) -> None:
+        self.pid, self.mark = started
         self.started_at = now_ms()
         self.ended_at: int | None = None
         self.exit_code: int | None = None
@@ -38,8 +37,7 @@ class Group:
 
         Raises PermissionError when all that are have taken another user's identity.
         """
-        if not self.running and _exists(self.pid):
-            # Its number is some other process's by now: as long as the group lives, none gets it.
+        if not self._owns_number:
             return False
         try:
             os.killpg(self.pid, number)
@@ -54,19 +52,28 @@ class Group:
         """Raises PermissionError."""
         self.send_signal(SIGTERM)
 
-    def kill(self, living: Mapping[int, Kin] | None = None) -> None:
-        """End all of its session: the group, those that made groups of their own, and those below
-        them that made sessions of their own.
+    def kill(self, kin: Kin | None = None) -> None:
+        """End all that it has started: the group, those that made groups or sessions of their own,
+        and those below them.
 
-        `living` spares looking through all processes, when `kin` has been asked before.
+        `kin` spares looking through all processes, when somebody has done so just now.
         """
-        if not self.running and _exists(self.pid):
-            return
-        for pid in (*_family(self.pid, living), -self.pid):
-            try:
-                os.kill(pid, SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                continue
+        session = self.pid if self._owns_number else None
+        known: set[int] = set()
+        for _ in range(_ROUNDS if kin is None else 1):
+            found = [pid for pid in _family(session, self.mark, kin) if pid not in known]
+            if not found:
+                break
+            for pid in found:
+                _kill(pid)
+            known.update(found)
+        if session is not None:
+            _kill(-session)
+
+    @property
+    def _owns_number(self) -> bool:
+        """As long as the group lives, no other process gets its number."""
+        return self.running or not _exists(self.pid)
 
     def collect(self) -> None:
         """It has ended, and its status is about to be taken: read what it has written."""
@@ -88,36 +95,15 @@ def _exists(pid: int) -> bool:
     return True
 
 
-def kin() -> dict[int, Kin]:
-    """Parent and session of every living process.
-
-    Raises OSError where there is no /proc, or a foreign one.
-    """
-    if os.readlink("/proc/self") != str(os.getpid()):
-        raise OSError("/proc is of other processes")
-    found: dict[int, Kin] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    state, parent, _, session, *_ = file.read().rpartition(b")")[2].split()
-            except OSError:
-                continue
-            if state not in (b"Z", b"X"):
-                found[int(name)] = int(parent), int(session)
-    return found
+def _family(session: int | None, mark: str, kin: Kin | None) -> list[int]:
+    try:
+        return (kin or Kin()).family(session, mark)
+    except OSError:
+        return []
 
 
-def _family(session: int, living: Mapping[int, Kin] | None) -> list[int]:
-    """Who is in the session, and all who descend from those: children come after their parents."""
-    if living is None:
-        try:
-            living = kin()
-        except OSError:
-            return []
-    family = [pid for pid, (_, of) in living.items() if of == session]
-    for pid in family:
-        family += [
-            child for child, (parent, _) in living.items() if parent == pid and child not in family
-        ]
-    return family
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from longshore_daemon.inside.group import Group
+from longshore_daemon.inside.group import Group, Started
 from longshore_daemon.inside.journal import echo
 from longshore_daemon.inside.loop import WRITE, Bell, Wait
 from longshore_daemon.inside.output import PIECE, Output
@@ -113,8 +113,10 @@ class Process(Group):
 
     __slots__ = ("command", "output", "pipes", "stdin", "timed_out")
 
-    def __init__(self, pid: int, command: Command, output: Output, stdin: int | None) -> None:
-        super().__init__(pid)
+    def __init__(
+        self, started: Started, command: Command, output: Output, stdin: int | None
+    ) -> None:
+        super().__init__(started)
         self.command = command
         self.output = output
         self.stdin = None if stdin is None else Stdin(stdin)

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 from time import monotonic
 
-from longshore_daemon.inside.group import Group, Kin, kin
+from longshore_daemon.inside.group import Group
+from longshore_daemon.inside.kin import Kin
 from longshore_daemon.inside.loop import READ, Wait, pause
 from longshore_daemon.inside.output import Output
 from longshore_daemon.inside.process import Command, Process
@@ -77,13 +78,13 @@ class Processes:
             raise SpawnError(f"cannot keep the output of {command.command!r}: {exc}") from exc
         try:
             pipes.open(command, self._null)
-            pid = execute(command, {**self.env, **command.env}, pipes.actions)
+            started = execute(command, {**self.env, **command.env}, pipes.actions)
         except OSError as exc:
             pipes.close()
             output.remove()
             raise explain(command, exc) from exc
         pipes.release()
-        process = Process(pid, command, output, pipes.stdin)
+        process = Process(started, command, output, pipes.stdin)
         self._remember(process)
         for descriptor, stream in pipes.outputs.items():
             process.pipes[descriptor] = stream
@@ -159,11 +160,11 @@ class Processes:
         return (*self._table.values(), *self.others.values())
 
     def _signal_all(self, number: int) -> None:
-        living = _living() if number == SIGKILL else None
+        kin = _look_around() if number == SIGKILL else None
         for group in self._groups():
             try:
                 if number == SIGKILL:
-                    group.kill(living)
+                    group.kill(kin)
                 else:
                     group.ask_to_end()
             except PermissionError:
@@ -192,16 +193,16 @@ class Processes:
         left = [group.pid for group in self._groups() if group.send_signal(0)]
         try:
             # Ended ones whom nobody has reaped yet are still in the group.
-            return bool(left) and not {of for _, of in kin().values()}.isdisjoint(left)
+            return bool(left) and any(map(Kin().has_session, left))
         except OSError:
             return True
 
 
-def _living() -> Mapping[int, Kin]:
+def _look_around() -> Kin | None:
     try:
-        return kin()
+        return Kin()
     except OSError:
-        return {}
+        return None
 
 
 def _make_directory(candidates: tuple[str, ...]) -> str:

@@ -18,7 +18,7 @@ from longshore_daemon.inside.stream import Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     Route = tuple[str, str, Callable[..., Awaitable[None]]]
 
@@ -39,7 +39,7 @@ class Server:
         processes = ProcessRoutes(sandbox.processes)
         output, follow = OutputRoutes(sandbox.processes), FollowRoutes(sandbox.processes)
         frames = FrameRoutes(sandbox.processes)
-        self._routes: tuple[Route, ...] = (
+        self.own_routes: tuple[Route, ...] = (
             ("GET", "health", _answer_health),
             ("HEAD", "health", _answer_health),
             ("GET", "info", self._answer_info),
@@ -101,21 +101,21 @@ class Server:
         allowed: list[str] = []
         if head.path.startswith(_PREFIX):
             path = head.path[len(_PREFIX) :]
-            for find in (self._own_routes, self._areas.routes):
-                for route_method, pattern, route in find(path):
-                    captured = _match(pattern, path)
-                    if captured is not None:
-                        if route_method == head.method:
-                            return route, captured
-                        allowed.append(route_method)
+            for route_method, pattern, route in self._candidates(path):
+                captured = _match(pattern, path)
+                if captured is not None:
+                    if route_method == head.method:
+                        return route, captured
+                    allowed.append(route_method)
         if allowed:
             message = f"{head.method} is not for {head.path}"
             headers = (("Allow", ", ".join(allowed)),)
             raise ApiError(405, "METHOD_NOT_ALLOWED", message, headers=headers)
         raise ApiError(404, "NOT_FOUND", f"there is nothing at {head.path}")
 
-    def _own_routes(self, _path: str) -> tuple[Route, ...]:
-        return self._routes
+    def _candidates(self, path: str) -> Iterator[Route]:
+        yield from self.own_routes
+        yield from self._areas.routes(path)
 
     async def _answer_info(self, exchange: Exchange) -> None:
         processes = self._sandbox.processes.all()

@@ -6,6 +6,7 @@ import errno
 import os
 
 from longshore_daemon.inside.environment import find_command
+from longshore_daemon.inside.kin import MARK, new_mark
 from longshore_daemon.inside.output import STDERR, STDOUT
 from longshore_daemon.inside.signals import CHANGED
 
@@ -13,6 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from longshore_daemon.inside.group import Started
     from longshore_daemon.inside.process import Command
 
     Action = tuple[int, int, int] | tuple[int, int, str, int, int]
@@ -88,7 +90,7 @@ class Pipes:
             os.close(self.stdin)
 
 
-def execute(command: Command, env: Mapping[str, str], actions: list[Action]) -> int:
+def execute(command: Command, env: Mapping[str, str], actions: list[Action]) -> Started:
     """Start it as the leader of a new session, from its working directory. Raises OSError.
 
     The actions give it its descriptors, when it leads that session already.
@@ -104,15 +106,17 @@ def execute(command: Command, env: Mapping[str, str], actions: list[Action]) -> 
         found = find_command(command.command, path)
         if found is None:
             raise FileNotFoundError(errno.ENOENT, f"not found in PATH ({path})")
-        return os.posix_spawn(
+        mark = new_mark()
+        pid = os.posix_spawn(
             found,
             [command.command, *command.args],
-            env,
+            {**env, MARK: mark},
             file_actions=actions,
             setsid=True,
             setsigmask=(),
             setsigdef=CHANGED,
         )
+        return pid, mark
     finally:
         os.fchdir(home)
         os.close(home)

@@ -1,9 +1,17 @@
-"""Connected and listening Unix sockets, as coroutines see them."""
+"""Connected and listening sockets, as coroutines see them."""
 
 from __future__ import annotations
 
 import os
-from _socket import AF_UNIX, SHUT_WR, SOCK_STREAM, socket
+from _socket import (
+    AF_INET,
+    AF_UNIX,
+    SHUT_WR,
+    SO_REUSEADDR,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    socket,
+)
 from time import monotonic
 
 from longshore_daemon.inside.journal import note
@@ -140,6 +148,17 @@ def listen(name: str) -> socket:
         sock.bind(name)
     finally:
         os.umask(mask)
+    sock.listen(_BACKLOG)
+    sock.setblocking(False)
+    return sock
+
+
+def listen_tcp(address: str) -> socket:
+    """A listening socket at "HOST:PORT", of numbers. Raises OSError."""
+    host, _, port = address.rpartition(":")
+    sock = socket(AF_INET, SOCK_STREAM)
+    sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+    sock.bind((host, int(port)))
     sock.listen(_BACKLOG)
     sock.setblocking(False)
     return sock

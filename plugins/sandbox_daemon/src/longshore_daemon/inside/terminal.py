@@ -13,7 +13,7 @@ from struct import pack
 from termios import TIOCGPGRP, TIOCSWINSZ
 from time import monotonic
 
-from longshore_daemon.inside.group import Group
+from longshore_daemon.inside.group import Group, Started
 from longshore_daemon.inside.loop import READ, Bell, Wait, pause
 from longshore_daemon.inside.signals import SIGCONT, SIGHUP
 
@@ -75,8 +75,8 @@ class Terminal(Group):
         "total",
     )
 
-    def __init__(self, pid: int, master: int, command: Command, size: Size) -> None:
-        super().__init__(pid)
+    def __init__(self, started: Started, master: int, command: Command, size: Size) -> None:
+        super().__init__(started)
         self.id = _identifier()
         self.token = os.urandom(32).hex()
         self.command = command

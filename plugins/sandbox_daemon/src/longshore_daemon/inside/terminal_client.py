@@ -8,7 +8,7 @@ cannot be, the connection is closed with the reason.
 from __future__ import annotations
 
 import os
-from struct import unpack
+from struct import pack, unpack
 from time import monotonic
 
 from longshore_daemon.inside.loop import GONE, WRITE, Wait, pause
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from longshore_daemon.inside.channel import Channel
     from longshore_daemon.inside.terminal import Terminal
 
-DATA, RESIZE, READY = b"\x00", b"\x01", b"\x02"
+DATA, RESIZE, READY, EXIT = b"\x00", b"\x01", b"\x02", b"\x03"
 MESSAGE_LIMIT = 65536
 _INPUT_LIMIT = 1 << 20
 _INPUT_SECONDS = 1.0
@@ -166,6 +166,8 @@ class Client:
             self._close(GOING_AWAY, "session terminated")
         else:
             code = -1 if terminal.exit_code is None else terminal.exit_code
+            # Said twice: not every client's library lets it see why a connection was closed.
+            self._channel.queue(EXIT, pack("!i", code))
             self._close(NORMAL, f"exit:{code}")
 
     def _close(self, code: int, reason: str) -> None:

@@ -66,13 +66,13 @@ class Terminals:
             # The leader of a session gets the first terminal that it opens as the session's own.
             opened = (os.POSIX_SPAWN_OPEN, 0, path, os.O_RDWR, 0)
             copies = [(os.POSIX_SPAWN_DUP2, 0, number) for number in (1, 2)]
-            pid = execute(command, env, [opened, *copies])
+            started = execute(command, env, [opened, *copies])
         except OSError as exc:
             os.close(master)
             raise explain(command, exc) from exc
-        terminal = Terminal(pid, master, command, size)
+        terminal = Terminal(started, master, command, size)
         self._table[terminal.id] = terminal
-        self._processes.others[pid] = terminal
+        self._processes.others[terminal.pid] = terminal
         self._loop.start(terminal.show())
         self._loop.start(self._look_after(terminal))
         return terminal

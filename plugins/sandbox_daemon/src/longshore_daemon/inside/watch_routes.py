@@ -80,6 +80,9 @@ async def _send_all(exchange: Exchange, watch: Watch) -> None:
             keepalive = monotonic() + _KEEPALIVE_SECONDS
             await pause()
             continue
+        if watch.ended:
+            # That it is there no more is all that there was to tell.
+            return
         wait = Wait((watch.descriptor, READ), gone, deadline=keepalive)
         if not await wait:
             await exchange.send(b":\n\n")

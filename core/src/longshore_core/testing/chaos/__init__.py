@@ -16,7 +16,6 @@ import json
 import logging
 import shlex
 import shutil
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -27,7 +26,6 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import anyio
-import click
 import structlog
 from anyio import to_thread
 
@@ -362,36 +360,3 @@ async def _no_transitions() -> AsyncGenerator[AsyncIterator[Transition | Gap]]:
         yield Gap(first=0, last=0)
 
     yield none()
-
-
-@click.command()
-@click.option("--driver", default="fork_exec", show_default=True, help="A name, or pkg:Thing.")
-@click.option("--config", default="{}", help="The driver's own keys, as JSON.")
-@click.option("--seed", type=int, help="This one only.")
-@click.option("--runs", type=int, default=300, show_default=True, help="Seeds from 1 on.")
-@click.option("--backend", default="asyncio", type=click.Choice(["asyncio", "trio"]))
-def main(driver: str, config: str, seed: int | None, runs: int, backend: str) -> None:
-    """Break a driver at random, and see whether the worker copes."""
-    seeds = range(1, runs + 1) if seed is None else [seed]
-
-    def tell(result: ChaosResult) -> None:
-        if result.problems or seed is not None:
-            click.echo(str(result))
-
-    async def run() -> list[ChaosResult]:
-        return await chaos_runs(driver, seeds, options=json.loads(config), tell=tell)
-
-    results = anyio.run(run, backend=backend)
-    failed = sum(bool(result.problems) for result in results)
-    seconds = sum(result.seconds for result in results)
-    click.echo(
-        f"{len(results)} runs in {seconds:.1f} s: {failed} failed;"
-        f" {sum(item.lives for item in results)} lives,"
-        f" {sum(item.workers for item in results)} workers,"
-        f" {sum(item.struck for item in results)} faults"
-    )
-    sys.exit(1 if failed else 0)
-
-
-if __name__ == "__main__":
-    main()

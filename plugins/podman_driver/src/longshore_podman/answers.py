@@ -1,0 +1,135 @@
+"""What the engine says, in types: a few words out of its long answers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+from longshore_core import EngineUnavailable, Phase
+
+_NEVER: Final = "0001-01-01"
+"""How Podman writes a time that has not been."""
+_PHASES: Final[Mapping[str, Phase]] = MappingProxyType(
+    dict.fromkeys(("created", "configured", "initialized"), Phase.CREATED)
+    | dict.fromkeys(("running", "paused", "stopping"), Phase.RUNNING)
+    | dict.fromkeys(("exited", "stopped", "removing"), Phase.EXITED)
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A container as the engine has it."""
+
+    id: str
+    """The engine's own, which is never used again."""
+    name: str
+    labels: Mapping[str, str]
+    phase: Phase
+    is_paused: bool = False
+    pid: int = 0
+    """Of PID 1, as the engine's host sees it; 0 while there is none."""
+    exit_code: int | None = None
+    """`None` when the engine did not see it end. Above 128 it may stand for a signal."""
+    oom: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    id: str
+    platform: str
+    user: str = ""
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """What an engine is. Takes it long to say, so it is asked once."""
+
+    version: str
+    platform: str
+    rootless: bool
+    cgroup_version: str
+    controllers: tuple[str, ...]
+    storage_driver: str
+    storage_path: str
+    backing: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecState:
+    is_running: bool
+    pid: int
+    """As the engine's host sees it."""
+    code: int
+
+
+def informed(said: dict[str, Any]) -> Info:
+    host, store = said["host"], said["store"]
+    status: dict[str, str] = store.get("graphStatus") or {}
+    controllers: list[str] = host.get("cgroupControllers") or []
+    return Info(
+        version=said["version"]["Version"],
+        platform=f"{host['os']}/{host['arch']}",
+        rootless=host["security"]["rootless"],
+        cgroup_version=host.get("cgroupVersion", ""),
+        controllers=tuple(controllers),
+        storage_driver=store["graphDriverName"],
+        storage_path=store["graphRoot"],
+        backing=status.get("Backing Filesystem", ""),
+    )
+
+
+def depicted(said: dict[str, Any]) -> Image:
+    config: dict[str, Any] = said.get("Config") or {}
+    env: list[str] = config.get("Env") or []
+    return Image(
+        id=said["Id"],
+        platform=f"{said['Os']}/{said['Architecture']}",
+        user=config.get("User", ""),
+        env=dict(_pair(text) for text in env),
+    )
+
+
+def listed(said: dict[str, Any]) -> Container:
+    state = str(said["State"]).lower()
+    phase = _phase(said["Id"], state)
+    seen = said["ExitedAt"] > 0 and said["ExitCode"] >= 0
+    return Container(
+        id=said["Id"],
+        name=said["Names"][0],
+        labels=said["Labels"] or {},
+        phase=phase,
+        is_paused=state == "paused",
+        pid=said["Pid"],
+        exit_code=said["ExitCode"] if seen else None,
+    )
+
+
+def inspected(said: dict[str, Any]) -> Container:
+    state = said["State"]
+    phase = _phase(said["Id"], str(state["Status"]).lower())
+    seen = not state["FinishedAt"].startswith(_NEVER) and state["ExitCode"] >= 0
+    return Container(
+        id=said["Id"],
+        name=said["Name"],
+        labels=said["Config"]["Labels"] or {},
+        phase=phase,
+        is_paused=state["Paused"],
+        pid=state["Pid"],
+        exit_code=state["ExitCode"] if seen else None,
+        oom=state["OOMKilled"],
+    )
+
+
+def _phase(id_: str, state: str) -> Phase:
+    try:
+        return _PHASES[state]
+    except KeyError:
+        raise EngineUnavailable(f"Podman says that container {id_[:12]} is {state!r}") from None
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value

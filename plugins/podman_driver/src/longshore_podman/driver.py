@@ -1,0 +1,328 @@
+"""The driver. It remembers nothing that it could not look up: the engine's labels say whose a
+container is and what belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from signal import Signals
+from typing import Final
+from weakref import WeakValueDictionary
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+from longshore_core import (
+    Attachment,
+    BackendError,
+    ContainerId,
+    ContainerSpec,
+    EngineUnavailable,
+    Exit,
+    Found,
+    Handle,
+    ImageError,
+    Limit,
+    Phase,
+    UnixReach,
+)
+from longshore_core.abc import Driver
+
+from longshore_podman.answers import Container
+from longshore_podman.config import Config
+from longshore_podman.endings import Witness, exit_of
+from longshore_podman.engine import Engine, Refusal
+from longshore_podman.events import Events
+from longshore_podman.images import Images
+from longshore_podman.lookup import Lookup
+from longshore_podman.monitors import wait_for_monitors
+from longshore_podman.namespaces import Namespace
+from longshore_podman.networks import Networks
+from longshore_podman.places import Places
+from longshore_podman.specification import (
+    ID,
+    NETWORK,
+    OWNER,
+    SOCKETS,
+    Surroundings,
+    check,
+    describe,
+    name_of,
+)
+
+_UNDO_SECONDS: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a driver is put together from."""
+
+    engine: Engine
+    lookup: Lookup
+    events: Events
+    images: Images
+    places: Places
+    witness: Witness
+    networks: Networks | None
+    """`None`: containers join a network of the engine's."""
+    limits: frozenset[Limit]
+    rootless: bool
+
+
+@dataclass(slots=True, weakref_slot=True)
+class _Seat:
+    """What calls about one container share, for as long as there are any."""
+
+    turn: anyio.Lock = field(default_factory=anyio.Lock)
+    """Of `create`, `start` and `remove`, which must not meet."""
+    exit: Exit | None = None
+    """Left by `remove` to those who still wait."""
+
+
+class PodmanDriver(Driver):
+    """Runs containers on a Podman service. They outlive it."""
+
+    def __init__(self, config: Config, owner: str, parts: Parts) -> None:
+        self._config = config
+        self._owner = owner
+        self._parts = parts
+        self._engine = parts.engine
+        self._lookup = parts.lookup
+        self._seats = WeakValueDictionary[ContainerId, _Seat]()
+
+    async def create(self, spec: ContainerSpec) -> Handle:
+        """Pull the image when it is not there, and make the container with its network.
+
+        Raises UnsupportedCapability for a limit that this engine cannot enforce, and BackendError
+        for a name that somebody else's container has.
+        """
+        check(spec, self._parts.limits)
+        seat = self._seat(spec.id)
+        async with seat.turn:
+            there = await self._lookup.named(spec.id)
+            if there is None:
+                await self._make(spec)
+            elif not self._lookup.owns(there):
+                owner = there.labels.get(OWNER, "nobody that Longshore knows")
+                raise BackendError(
+                    f"container {spec.id} cannot be made: {name_of(spec.id)} exists and belongs "
+                    f"to {owner}; remove it, or use another id"
+                )
+        return self._lookup.handle(spec.id)
+
+    async def start(self, handle: Handle) -> Attachment:
+        """Run PID 1. One that has ended does not start again."""
+        seat = self._seat(handle.id)
+        async with seat.turn:
+            container = await self._lookup.own(handle)
+            if container is None:
+                raise BackendError(f"there is no container {handle.id} to start")
+            if container.phase is Phase.EXITED:
+                raise BackendError(f"container {handle.id} has ended and starts only once")
+            if container.phase is Phase.CREATED:
+                container = await self._launch(handle.id, container)
+        return self._attachment(container)
+
+    async def wait(self, handle: Handle) -> Exit:
+        """Wait for the engine to say that it has ended, whatever happens to the engine meanwhile.
+        Raises BackendError for what was not started."""
+        seat = self._seat(handle.id)
+        container = await self._lookup.own(handle)
+        if container is None or container.phase is Phase.CREATED:
+            raise BackendError(f"container {handle.id} does not run, so that it cannot end")
+        self._parts.witness.watch(container.id, container.pid)
+        while container.phase is not Phase.EXITED:
+            with self._parts.events.hearing(container.id) as heard:
+                again = await self._look(container)
+                if again is None:
+                    return seat.exit or Exit()
+                if again.phase is not Phase.EXITED:
+                    await heard.wait()
+                container = again
+        return await self._exit(handle.id, container)
+
+    async def signal(self, handle: Handle, signal: Signals) -> None:
+        """Send PID 1 a signal. Being the first of its namespace, it does not get from the kernel
+        what it has no handler for, except SIGKILL."""
+        container = await self._lookup.own(handle)
+        if container is None or container.phase is not Phase.RUNNING:
+            return
+        try:
+            await self._engine.kill(container.id, signal.name)
+        except Refusal as exc:
+            again = await self._engine.container(container.id)
+            if again is not None and again.phase is Phase.RUNNING:
+                what = f"cannot send {signal.name} to container {handle.id}"
+                raise BackendError(f"{what}: {exc}") from exc
+
+    async def remove(self, handle: Handle) -> None:
+        """Kill and remove it, then its network and directory."""
+        seat = self._seat(handle.id)
+        async with seat.turn:
+            container = await self._lookup.own(handle)
+            # Half of a removal would leave a network that no label speaks of.
+            with anyio.CancelScope(shield=True):
+                if container is not None:
+                    await self._end(handle.id, container, seat)
+                await anyio.to_thread.run_sync(self._parts.places.remove, handle.id)
+        # Those who wait keep this seat; a new container under the id is not to find it.
+        self._seats.pop(handle.id, None)
+
+    async def survey(self) -> Sequence[Found]:
+        """Ask the engine for all that bear the owner's label."""
+        return [await self._find(each) for each in await self._own()]
+
+    async def adopt(self) -> None:
+        """Watch what runs already, and take away networks of containers that are gone."""
+        containers = await self._own()
+        for each in containers:
+            self._parts.witness.watch(each.id, each.pid)
+        if self._parts.networks is not None:
+            numbers = (_number(each.labels) for each in containers)
+            await self._parts.networks.sweep(number for number in numbers if number)
+
+    # Making and starting.
+
+    async def _make(self, spec: ContainerSpec) -> None:
+        """Whole, or not at all."""
+        parts = self._parts
+        image = await parts.images.obtain(spec.image or "")
+        network = await parts.networks.acquire() if parts.networks else None
+        around = Surroundings(
+            owner=self._owner,
+            image=image,
+            limits=parts.limits,
+            rootless=parts.rootless,
+            sockets=str(parts.places.sockets(spec.id)) if spec.sockets else None,
+            network=network,
+        )
+        made = False
+        try:
+            await anyio.to_thread.run_sync(parts.places.make, spec.id)
+            body = describe(spec, self._config, around)
+            # The engine makes it even when nobody waits any more, and then nobody would know.
+            with anyio.CancelScope(shield=True):
+                await self._ask(spec, body)
+            await anyio.lowlevel.checkpoint()
+            made = True
+        finally:
+            if not made:
+                with anyio.move_on_after(_UNDO_SECONDS, shield=True):
+                    await self._unmake(spec.id, network)
+
+    async def _ask(self, spec: ContainerSpec, body: Mapping[str, object]) -> None:
+        try:
+            await self._engine.create(body, self._config.startup_timeout_seconds)
+        except Refusal as exc:
+            kind = ImageError if exc.cause == "image not known" else BackendError
+            raise kind(f"Podman does not make container {spec.id}: {exc}") from exc
+
+    async def _unmake(self, id_: ContainerId, network: Namespace | None) -> None:
+        try:
+            container = await self._lookup.own(self._lookup.handle(id_))
+            if container is not None:
+                await self._engine.remove(container.id)
+        except BackendError:
+            return  # whatever there is bears our label, and is found when the engine is back
+        await anyio.to_thread.run_sync(self._parts.places.remove, id_)
+        if network is not None and self._parts.networks is not None:
+            await self._parts.networks.release(network.number)
+
+    async def _launch(self, id_: ContainerId, container: Container) -> Container:
+        await anyio.to_thread.run_sync(self._parts.places.make, id_)
+        held = container
+        # The engine starts it, whoever still waits for that.
+        with anyio.CancelScope(shield=True):
+            try:
+                held = await self._run(id_, container)
+            except Refusal as exc:
+                await wait_for_monitors(container.id)
+                raise BackendError(f"container {id_} does not start: {exc}") from exc
+        return held
+
+    async def _run(self, id_: ContainerId, container: Container) -> Container:
+        """In two steps, so that PID 1 is watched before its first instruction."""
+        seconds = self._config.startup_timeout_seconds
+        await self._engine.init(container.id, seconds)
+        held = await self._engine.container(container.id)
+        if held is None:
+            raise BackendError(f"container {id_} was removed while it started")
+        self._parts.witness.watch(held.id, held.pid)
+        await self._engine.start(container.id, seconds)
+        return held
+
+    # Ending.
+
+    async def _end(self, id_: ContainerId, container: Container, seat: _Seat) -> None:
+        try:
+            await self._engine.remove(container.id)
+        except Refusal as exc:
+            raise BackendError(f"cannot remove container {id_}: {exc}", retryable=True) from exc
+        seat.exit = exit_of(container, self._parts.witness.ending(container.id))
+        self._parts.witness.forget(container.id)
+        number = _number(container.labels)
+        if number is not None and self._parts.networks is not None:
+            await self._parts.networks.release(number)
+
+    async def _exit(self, id_: ContainerId, container: Container) -> Exit:
+        """How it has ended: found out once, and kept for whoever asks later."""
+        known = self._parts.places.exit(id_)
+        if known is not None:
+            return known
+        # A listing does not say everything.
+        again = await self._engine.container(container.id) or container
+        exit_ = exit_of(again, self._parts.witness.ending(container.id))
+        self._parts.places.record(id_, exit_)
+        self._parts.witness.forget(container.id)
+        return exit_
+
+    # Looking.
+
+    async def _own(self) -> list[Container]:
+        try:
+            containers = await self._engine.containers([f"{OWNER}={self._owner}"])
+        except Refusal as exc:
+            raise EngineUnavailable(f"Podman does not list its containers: {exc}") from exc
+        return [each for each in containers if self._lookup.owns(each) and ID in each.labels]
+
+    async def _look(self, container: Container) -> Container | None:
+        """How it is now; as it was, while the engine cannot say: unknown is not dead."""
+        try:
+            return await self._engine.container(container.id)
+        except EngineUnavailable:
+            return container
+
+    async def _find(self, container: Container) -> Found:
+        self._parts.witness.watch(container.id, container.pid)
+        id_ = ContainerId(container.labels[ID])
+        running, ended = container.phase is Phase.RUNNING, container.phase is Phase.EXITED
+        return Found(
+            id=id_,
+            handle=self._lookup.handle(id_),
+            phase=container.phase,
+            attachment=self._attachment(container) if running else None,
+            exit=await self._exit(id_, container) if ended else None,
+        )
+
+    def _attachment(self, container: Container) -> Attachment:
+        sockets = self._parts.places.sockets(ContainerId(container.labels[ID]))
+        reach = UnixReach(str(sockets)) if container.labels.get(SOCKETS) == "true" else None
+        number = _number(container.labels)
+        if number is None or self._parts.networks is None:
+            return Attachment(reach=reach)
+        space = self._parts.networks.at(number)
+        return Attachment(
+            reach=reach,
+            addresses=(space.address,),
+            interface=space.interface,
+            netns=space.path,
+        )
+
+    def _seat(self, id_: ContainerId) -> _Seat:
+        return self._seats.setdefault(id_, _Seat())
+
+
+def _number(labels: Mapping[str, str]) -> int | None:
+    """Of the namespace that a container has joined."""
+    text = labels.get(NETWORK, "")
+    return int(text) if text.isdecimal() else None

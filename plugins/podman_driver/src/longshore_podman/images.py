@@ -1,0 +1,183 @@
+"""The engine's images: each is pulled once, however many ask for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import anyio
+from anyio.abc import TaskGroup
+from longshore_core import BackendError, ImageError, PullProgress
+from longshore_core.abc import ImageStore
+
+from longshore_podman.answers import Image
+from longshore_podman.config import Config
+from longshore_podman.credentials import find_credentials, header, registry_of
+from longshore_podman.engine import Engine, Refusal
+
+Listener = Callable[[PullProgress], None]
+
+_CREATE: Final = "/v1.40/images/create"
+"""Of the API that Podman shares with Docker: its own tells no bytes."""
+_PASSING: Final = (
+    *("connection refused", "no such host", "i/o timeout", "timeout exceeded", "EOF"),
+    *("connection reset", "temporary failure", "too many requests", "toomanyrequests"),
+    *("503 Service", "502 Bad", "500 Internal", "504 Gateway"),
+)
+"""Words of errors that another attempt may mend."""
+
+
+@dataclass(slots=True)
+class _Pull:
+    reference: str
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    over: anyio.Event = field(default_factory=anyio.Event)
+    listeners: list[Listener] = field(default_factory=list[Listener])
+    latest: PullProgress | None = None
+    failure: BackendError | None = None
+
+    def tell(self, progress: PullProgress) -> None:
+        if progress != self.latest:
+            self.latest = progress
+            for listener in list(self.listeners):
+                listener(progress)
+
+
+class Images(ImageStore):
+    """Pulls what the engine lacks. Its pulls are tasks of a group that outlives who asks."""
+
+    def __init__(self, engine: Engine, config: Config, native: str, tasks: TaskGroup) -> None:
+        """`native` is the platform that the engine runs, such as `linux/amd64`."""
+        self._engine = engine
+        self._config = config
+        self._native = native
+        self._tasks = tasks
+        self._pulls: dict[str, _Pull] = {}
+
+    async def ensure(self, reference: str, progress: Listener) -> None:
+        await self.obtain(reference, progress)
+
+    async def obtain(self, reference: str, progress: Listener = lambda _: None) -> Image:
+        """The image, pulled when it is not there. Raises what `ensure` does."""
+        _check(reference)
+        image = await self._find(reference)
+        while image is None:
+            await self._pull(reference, progress)
+            image = await self._find(reference)
+        self._refuse_foreign(reference, image)
+        return image
+
+    async def prepull(self, logger: logging.Logger) -> None:
+        """Pull what the operator wants to be there, one after the other."""
+        for reference in self._config.prepull:
+            try:
+                await self.obtain(reference)
+            except BackendError as exc:
+                logger.warning("podman_prepull_failed", extra={"why": str(exc)})
+
+    async def _find(self, reference: str) -> Image | None:
+        try:
+            return await self._engine.image(reference)
+        except Refusal as exc:
+            raise ImageError(f"image {reference!r}: {exc}") from exc
+
+    def _refuse_foreign(self, reference: str, image: Image) -> None:
+        wanted = (self._config.platform or self._native).split("/")[:2]
+        if image.platform.split("/") != wanted:
+            raise ImageError(
+                f"image {reference!r} is for {image.platform}, this engine runs "
+                f"{'/'.join(wanted)}: pull or build it for that platform"
+            )
+
+    async def _pull(self, reference: str, progress: Listener) -> None:
+        """Join the pull that is under way, or begin one; the last to leave abandons it."""
+        pull = self._pulls.get(reference)
+        if pull is None:
+            pull = self._pulls[reference] = _Pull(reference)
+            self._tasks.start_soon(self._run, pull)
+        pull.listeners.append(progress)
+        if pull.latest is not None:
+            progress(pull.latest)
+        try:
+            await pull.over.wait()
+        finally:
+            pull.listeners.remove(progress)
+            if not pull.listeners and not pull.over.is_set():
+                self._pulls.pop(reference, None)
+                pull.scope.cancel()
+        if pull.failure is not None:
+            raise pull.failure
+
+    async def _run(self, pull: _Pull) -> None:
+        try:
+            with pull.scope:
+                await self._transfer(pull)
+        except BackendError as exc:
+            pull.failure = exc
+        finally:
+            if self._pulls.get(pull.reference) is pull:
+                del self._pulls[pull.reference]
+            pull.over.set()
+
+    async def _transfer(self, pull: _Pull) -> None:
+        seconds = self._config.pull_timeout_seconds
+        try:
+            with anyio.fail_after(seconds):
+                await self._follow(pull)
+        except TimeoutError as exc:
+            raise ImageError(
+                f"image {pull.reference!r} was not pulled within {seconds:g} s "
+                "(driver.pull_timeout_seconds)",
+                retryable=True,
+            ) from exc
+        except Refusal as exc:
+            raise _blamed(pull.reference, str(exc)) from exc
+
+    async def _follow(self, pull: _Pull) -> None:
+        credentials = await find_credentials(pull.reference)
+        params = {"fromImage": pull.reference}
+        if self._config.platform:
+            params["platform"] = self._config.platform
+        headers = header(credentials, registry_of(pull.reference))
+        layers: dict[str, tuple[int, int]] = {}
+        pull.tell(PullProgress(reference=pull.reference))
+        async with self._engine.stream("POST", _CREATE, params=params, headers=headers) as answer:
+            async for said in self._engine.objects(answer):
+                if said.get("error"):
+                    raise _blamed(pull.reference, str(said["error"]))
+                _count(layers, said)
+                pull.tell(_sum(pull.reference, layers))
+
+
+def _check(reference: str) -> None:
+    if not reference or any(character.isspace() or ord(character) < 32 for character in reference):
+        raise ImageError(
+            f"{reference!r} is no reference of an image, such as docker.io/library/python:3.12"
+        )
+
+
+def _count(layers: dict[str, tuple[int, int]], said: dict[str, Any]) -> None:
+    detail = said.get("progressDetail") or {}
+    if detail.get("total"):
+        layers[str(said.get("id"))] = (int(detail.get("current", 0)), int(detail["total"]))
+    elif said.get("status") == "Download complete" and said.get("id") in layers:
+        total = layers[said["id"]][1]
+        layers[said["id"]] = (total, total)
+
+
+def _sum(reference: str, layers: dict[str, tuple[int, int]]) -> PullProgress:
+    done, total = (
+        (sum(counts) for counts in zip(*layers.values(), strict=True)) if layers else (0, 0)
+    )
+    return PullProgress(reference=reference, done_bytes=done, total_bytes=total or None)
+
+
+def _blamed(reference: str, said: str) -> ImageError:
+    """What Podman says of a pull, as a sentence about the image."""
+    retryable = any(word.lower() in said.lower() for word in _PASSING)
+    hint = ""
+    if "unauthorized" in said or "denied" in said or "authentication required" in said:
+        hint = f"; log in to {registry_of(reference)} with `podman login`"
+    return ImageError(f"image {reference!r} cannot be pulled: {said}{hint}", retryable=retryable)

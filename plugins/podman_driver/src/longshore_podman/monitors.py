@@ -1,0 +1,69 @@
+"""The engine's monitors: a process beside each container, and beside each program that it was asked
+to run in one. They name on their command line whom they monitor, which is how a pid is known to be
+what the engine said that it is. Blocking, but for `wait_for_monitors`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from signal import SIGKILL, pidfd_send_signal
+from typing import Final
+
+import anyio
+
+_PROGRAM: Final = b"conmon"
+_GONE_SECONDS: Final = 2.0
+
+
+def is_monitored(pid: int, id_: str) -> bool:
+    """Whether a process is a child of the monitor of the container, or program, `id_`."""
+    with suppress(OSError, ValueError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+        return _is_monitor(int(fields[1]), id_)
+    return False
+
+
+def kill_monitored(pid: int, id_: str) -> None:
+    """Kill a process, if it is what it is taken for."""
+    with suppress(OSError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            if is_monitored(pid, id_):
+                pidfd_send_signal(pidfd, SIGKILL)
+        finally:
+            os.close(pidfd)
+
+
+def end_monitors(id_: str) -> None:
+    """End the monitors of a program that has ended. They would wait for minutes, should anybody
+    still ask how it did."""
+    for pid in _monitors(id_):
+        with suppress(ProcessLookupError):
+            os.kill(pid, SIGKILL)
+
+
+async def wait_for_monitors(id_: str) -> None:
+    """Return when those of a container are gone, as they will be when it has ended."""
+    with anyio.move_on_after(_GONE_SECONDS):
+        for pid in _monitors(id_):
+            with suppress(ProcessLookupError):
+                pidfd = os.pidfd_open(pid)
+                try:
+                    await anyio.wait_readable(pidfd)
+                finally:
+                    os.close(pidfd)
+
+
+def _monitors(id_: str) -> Iterator[int]:
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and _is_monitor(int(name), id_):
+            yield int(name)
+
+
+def _is_monitor(pid: int, id_: str) -> bool:
+    with suppress(OSError):
+        program, *words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return program.endswith(_PROGRAM) and any(id_.encode() in word for word in words)
+    return False

@@ -1,0 +1,52 @@
+"""What the driver keeps of a container on this host: a directory for its sockets, and its end.
+
+    <state_dir>/<id>/sockets/     the container sees it at `/.longshore/sockets`
+                     exit.json    once its end was seen
+
+The rest is the engine's to know. Blocking, though never for long.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+from typing import Final
+
+from longshore_core import ContainerId, Exit
+from pydantic import TypeAdapter
+
+_EXIT: Final = TypeAdapter(Exit)
+
+
+class Places:
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def sockets(self, id_: ContainerId) -> Path:
+        return self._root / id_ / "sockets"
+
+    def make(self, id_: ContainerId) -> None:
+        """Idempotent. What is in there already stays."""
+        self.sockets(id_).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def remove(self, id_: ContainerId) -> None:
+        """Idempotent."""
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._root / id_)
+
+    def record(self, id_: ContainerId, exit_: Exit) -> None:
+        """Keep how a container has ended: who comes after us has not seen it."""
+        draft = self._root / id_ / "exit.json.new"
+        with contextlib.suppress(FileNotFoundError):
+            draft.write_bytes(_EXIT.dump_json(exit_))
+            draft.replace(self._root / id_ / "exit.json")
+
+    def exit(self, id_: ContainerId) -> Exit | None:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return _EXIT.validate_json((self._root / id_ / "exit.json").read_bytes())
+        return None
+
+    def ids(self) -> frozenset[ContainerId]:
+        """Of whom there is anything."""
+        return frozenset(ContainerId(path.name) for path in self._root.iterdir() if path.is_dir())

@@ -1,0 +1,133 @@
+"""Sandboxes on container engines, each beside what the engine itself takes for a container.
+
+The floor asks the engine over its own API for a container on a bridge, and for its start. Measured
+in the same run, one after the other, in turns: whatever else the machine does falls on both.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.bench.figures import Figure, first_output
+from tests.engines.dockerd import open_docker
+from tests.engines.images import BASE
+from tests.engines.podman import open_podman
+from tests.system.harness import System, system, until
+
+POOL = 10
+TURNS = 4
+"""Of as many creates as there are namespaces ready, with a floor before each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """An engine, how its own API makes a container, and what was promised beside that."""
+
+    name: str
+    open: Callable[[], AbstractContextManager[Any]]
+    prefix: str
+    body: Callable[[str], dict[str, Any]]
+    holders: str
+    """Lists the namespaces that are ready."""
+    with_pool: float
+    without_pool: float
+
+
+DOCKER = Bench(
+    name="docker",
+    open=open_docker,
+    prefix="http://docker/v1.41",
+    body=lambda image: {"Image": image, "Cmd": ["sleep", "1000"], "HostConfig": {}},
+    holders="label=longshore.role=network",
+    with_pool=0.9,
+    without_pool=1.45,
+)
+PODMAN = Bench(
+    name="podman",
+    open=open_podman,
+    prefix="http://podman/v4.0.0/libpod",
+    body=lambda image: {
+        "image": image,
+        "command": ["sleep", "1000"],
+        "netns": {"nsmode": "bridge"},
+    },
+    holders="",
+    with_pool=1.2,
+    without_pool=1.7,
+)
+
+
+def docker() -> Iterator[Figure]:
+    yield from _figures(DOCKER)
+
+
+def podman() -> Iterator[Figure]:
+    yield from _figures(PODMAN)
+
+
+def _figures(bench: Bench) -> Iterator[Figure]:
+    with bench.open() as engine:
+        image = engine.load(BASE)
+        for pool, target in ((POOL, bench.with_pool), (0, bench.without_pool)):
+            floor, samples = _measure(bench, engine, image, pool)
+            kind = f"a pool of {pool}" if pool else "no pool"
+            base = Figure(
+                name=f"floor: {bench.name}'s API, create and start, bridge",
+                unit="ms",
+                samples=floor,
+            )
+            ours = Figure(
+                name=f"create until first output, {bench.name}, {kind}", unit="ms", samples=samples
+            )
+            ratio = ours.median / base.median
+            spread = (ours.worst / ours.median) / (base.worst / base.median)
+            yield base
+            yield ours
+            yield Figure(name="    times the floor", unit="x", samples=[ratio], target=target)
+            yield Figure(
+                name="    its p99/p50, times the floor's", unit="x", samples=[spread], target=1.5
+            )
+
+
+def _measure(bench: Bench, engine: Any, image: str, pool: int) -> tuple[list[float], list[float]]:
+    floor: list[float] = []
+    samples: list[float] = []
+    driver = {"type": bench.name, "address": engine.address, "ready_networks": pool}
+    transport = httpx.HTTPTransport(uds=engine.address.removeprefix("unix://"))
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        system(Path(directory), driver=driver, on_exit="remove") as whole,
+        httpx.Client(transport=transport, base_url=bench.prefix, timeout=60) as api,
+    ):
+        whole.start_all()
+        first_output(whole, image)
+        for _ in range(TURNS):
+            floor += [_container(bench, api, image) for _ in range(POOL)]
+            _settle(bench, whole, engine, pool)
+            samples += [first_output(whole, image) for _ in range(POOL)]
+        whole.stop("worker")
+    return floor, samples
+
+
+def _container(bench: Bench, api: httpx.Client, image: str) -> float:
+    began = time.perf_counter()
+    made = api.post("/containers/create", json=bench.body(image)).raise_for_status().json()["Id"]
+    api.post(f"/containers/{made}/start").raise_for_status()
+    took = (time.perf_counter() - began) * 1000
+    api.delete(f"/containers/{made}", params={"force": "true"}).raise_for_status()
+    return took
+
+
+def _settle(bench: Bench, whole: System, engine: Any, pool: int) -> None:
+    """Wait until as many namespaces are ready as there should be."""
+    if bench.holders:
+        command = ("ps", "--quiet", "--filter", bench.holders)
+        until(lambda: len(engine.run(*command).split()) == pool, "the pool is full", 60)

@@ -1,0 +1,201 @@
+"""Somebody is in the middle of something, and a sandbox, its worker or the proxy goes.
+
+    LONGSHORE_SDK_TRIALS=2000 make test ARGS=tests/system/test_sdk_trouble.py
+
+Whoever waits is told within two seconds, by an error with a type, whatever it was that he did.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import cycle, islice, repeat
+
+import longshore
+import pytest
+from longshore import Sandbox, SandboxError
+
+from tests.system.harness import System, system
+from tests.system.test_sdk import first_process
+
+TRIALS = int(
+    os.environ.get("LONGSHORE_SDK_TRIALS") or (200 if os.environ.get("LONGSHORE_CI") else 24)
+)
+pytestmark = [pytest.mark.xdist_group("sdk"), pytest.mark.timeout(120 + 6 * TRIALS)]
+SOON = 2.0
+TOGETHER = 12
+"""So many are in the middle of something when a part goes that all of them need."""
+ENDED = (longshore.SandboxTerminatedError, longshore.SandboxNotFoundError)
+SEED = int(os.environ.get("LONGSHORE_SDK_SEED") or 1)
+
+
+def run(sandbox: Sandbox) -> None:
+    while True:
+        sandbox.run("head -c 100000 /dev/zero; sleep 0.02", check=True)
+
+
+def wait_long(sandbox: Sandbox) -> None:
+    sandbox.run("sleep 60", check=True)
+
+
+def follow(sandbox: Sandbox) -> None:
+    for chunk in sandbox.start("yes"):
+        assert chunk.data
+
+
+def wait(sandbox: Sandbox) -> None:
+    sandbox.start("sleep 60").wait()
+
+
+def feed(sandbox: Sandbox) -> None:
+    sandbox.start("cat > /dev/null", stdin=True).write(repeat(b"x" * 1000))
+
+
+def upload(sandbox: Sandbox) -> None:
+    sandbox.files.write("endless", repeat(b"x" * 1000))
+
+
+def look_on(sandbox: Sandbox) -> None:
+    with sandbox.terminal(["sleep", "60"]) as terminal:
+        terminal.wait()
+
+
+def type_on(sandbox: Sandbox) -> None:
+    with sandbox.terminal(["cat"]) as terminal:
+        while True:
+            terminal.write("hello\n")
+            terminal.read()
+
+
+def watch(sandbox: Sandbox) -> None:
+    for change in sandbox.files.watch("."):
+        assert change
+
+
+ACTS: tuple[Callable[[Sandbox], None], ...] = (
+    run,
+    wait_long,
+    follow,
+    wait,
+    feed,
+    upload,
+    look_on,
+    type_on,
+    watch,
+)
+
+
+@dataclass
+class Actor:
+    """Does something in a thread, until it cannot be done."""
+
+    act: Callable[[Sandbox], None]
+    sandbox: Sandbox
+    error: BaseException | None = None
+    told: float = 0.0
+
+    def start(self) -> Actor:
+        self.thread = threading.Thread(target=self._act, name=self.act.__name__)
+        self.thread.start()
+        return self
+
+    def _act(self) -> None:
+        try:
+            self.act(self.sandbox)
+        except BaseException as exc:  # noqa: BLE001  # whatever it is, another thread checks it
+            self.error = exc
+        self.told = time.monotonic()
+
+    def join(self) -> None:
+        self.thread.join(20)
+        assert not self.thread.is_alive(), f"{self.act.__name__} hangs"
+
+    def check(self, gone: float, *kinds: type[SandboxError]) -> None:
+        self.join()
+        assert isinstance(self.error, kinds), f"{self.act.__name__}: {self.error!r}"
+        self.check_told(gone)
+
+    def check_told(self, gone: float) -> None:
+        late = self.told - gone
+        assert late < SOON, f"{self.act.__name__} is told after {late:.2f} s: {self.error!r}"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    with (
+        system(tmp_path_factory.mktemp("trouble")) as started,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("LONGSHORE_API_URL", f"http://127.0.0.1:{started.http_port}")
+        started.start_all()
+        yield started
+
+
+def test_who_uses_a_sandbox_that_is_killed_is_told_in_time(whole: System) -> None:
+    moments = random.Random(SEED)
+    for act in islice(cycle(ACTS), TRIALS // 2):
+        with Sandbox.create() as sandbox:
+            actor = Actor(act, sandbox).start()
+            time.sleep(moments.uniform(0, 0.3))
+            gone = time.monotonic()
+            os.kill(first_process(whole, sandbox), signal.SIGKILL)
+            actor.check(gone, *ENDED)
+
+
+def test_who_uses_sandboxes_whose_proxy_is_killed_is_told_in_time(whole: System) -> None:
+    moments = random.Random(SEED)
+    acts = cycle(ACTS)
+    for _ in range(max(1, TRIALS // 4 // TOGETHER)):
+        with Sandbox.create() as sandbox:
+            actors = [Actor(act, sandbox).start() for act in islice(acts, TOGETHER)]
+            time.sleep(moments.uniform(0, 0.5))
+            gone = time.monotonic()
+            whole.stop("proxy", signal.SIGKILL)
+            try:
+                for actor in actors:
+                    actor.check(gone, SandboxError)
+            finally:
+                whole.start("proxy")
+                whole.wait_ready()
+
+
+def test_who_uses_sandboxes_whose_worker_is_killed_does_not_notice(whole: System) -> None:
+    moments = random.Random(SEED)
+    for _ in range(max(1, TRIALS // 4 // TOGETHER)):
+        with Sandbox.create() as sandbox:
+            actors = [Actor(_brief, sandbox).start() for _ in range(TOGETHER)]
+            time.sleep(moments.uniform(0, 0.5))
+            whole.stop("worker", signal.SIGKILL)
+            try:
+                for actor in actors:
+                    actor.join()
+                    assert actor.error is None, repr(actor.error)
+            finally:
+                whole.start("worker")
+                whole.wait_ready()
+
+
+def _brief(sandbox: Sandbox) -> None:
+    """An exec of half a second, and of as much as that again if the worker's end is in there."""
+    began = time.monotonic()
+    result = sandbox.run("for i in 1 2 3 4 5; do echo $i; sleep 0.1; done", timeout=10)
+    assert (result.text, result.exit_code) == ("1\n2\n3\n4\n5\n", 0)
+    assert time.monotonic() - began < 0.5 + SOON
+
+
+def test_who_uses_a_sandbox_that_is_deleted_is_told_in_time(whole: System) -> None:
+    for act in ACTS:
+        with Sandbox.create() as sandbox:
+            actor = Actor(act, sandbox).start()
+            time.sleep(0.2)
+            gone = time.monotonic()
+            Sandbox.delete(sandbox.id)
+            actor.join()
+            # Its processes are ended before it is, and mostly there is time to tell.
+            assert actor.error is None or isinstance(actor.error, SandboxError)
+            actor.check_told(gone)
