@@ -214,3 +214,19 @@ async def test_a_pull_that_takes_too_long_says_which_limit_it_met(
     assert str(caught.value) == (
         f"image {address}/silent was not pulled within 0.5 s (pull_timeout_seconds)"
     )
+
+
+async def test_images_of_the_config_are_pulled_before_anybody_asks(
+    open_driver: Callable[..., object],
+    docker: Docker,
+    registry: Registry,
+    docker_config: Callable[..., None],
+) -> None:
+    auth = base64.b64encode(f"user:{PASSWORD}".encode()).decode()
+    docker_config(auths={registry.address: {"auth": auth}})
+    async with open_driver(prepull=["localhost:9/none", registry.reference]) as runtime:
+        with anyio.fail_after(30):
+            async with runtime.health.fingerprints() as prints:
+                while registry.reference not in (await anext(prints)).images:
+                    pass
+    docker.run("image", "rm", registry.reference)

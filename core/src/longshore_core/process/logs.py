@@ -74,7 +74,8 @@ def configure(env: str, environ: Mapping[str, str]) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(levels.pop("", logging.INFO), logging.INFO))
-    for name, level in levels.items():
+    # httpx has a line for each request, which is for nobody unless it is asked for.
+    for name, level in ({"httpx": logging.WARNING} | levels).items():
         logging.getLogger(name).setLevel(level)
     structlog.configure(
         processors=[

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -20,6 +21,7 @@ from longshore_docker.health import Health
 from longshore_docker.images import Images
 from longshore_docker.inside import Counters, Freezer, Logs, Processes
 from longshore_docker.networks import Networks
+from longshore_docker.quotas import limits_disk
 from longshore_docker.sockets import Sockets
 from longshore_docker.streams import Streams
 
@@ -42,7 +44,8 @@ async def open_docker(config: Config, host: Host) -> AsyncGenerator[Runtime, Non
     events = Events(streams)
     networks = Networks(config, host, engine, events)
     sockets = await anyio.to_thread.run_sync(Sockets, host.state_dir, host.owner)
-    facts = facts_of(config, await _look(engine, host))
+    mountinfo = await anyio.to_thread.run_sync(_mountinfo) if config.is_local else []
+    facts = facts_of(config, await _look(engine, host), mountinfo)
     try:
         async with anyio.create_task_group() as tasks:
             images = Images(config, engine, streams, tasks)
@@ -51,6 +54,7 @@ async def open_docker(config: Config, host: Host) -> AsyncGenerator[Runtime, Non
             )
             tasks.start_soon(events.run)
             tasks.start_soon(networks.run)
+            tasks.start_soon(_prepull, config, images, host)
             driver = DockerDriver(config, host, edges)
             yield Runtime(
                 driver=driver,
@@ -70,6 +74,15 @@ async def open_docker(config: Config, host: Host) -> AsyncGenerator[Runtime, Non
             engine.close()
 
 
+async def _prepull(config: Config, images: Images, host: Host) -> None:
+    for reference in config.prepull:
+        try:
+            await images.have(reference)
+        except BackendError as exc:
+            # Whoever asks for it later pulls it, and is told.
+            host.logger.warning("docker_image_not_pulled", extra={"why": str(exc)})
+
+
 async def _look(engine: Engine, host: Host) -> Info | None:
     """The engine, if it answers. That it does not is nothing to fail for: it may come back."""
     try:
@@ -82,12 +95,17 @@ async def _look(engine: Engine, host: Host) -> Info | None:
     return info
 
 
-def facts_of(config: Config, info: Info | None) -> Facts:
+def _mountinfo() -> list[str]:
+    return Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+
+
+def facts_of(config: Config, info: Info | None, mountinfo: Sequence[str]) -> Facts:
     """What holds for its containers. Of an engine that is away, the usual is assumed."""
     able = {
         Limit.MEMORY: info is None or info.limits_memory,
         Limit.CPU: info is None or info.limits_cpu,
         Limit.PIDS: info is None or info.limits_pids,
+        Limit.DISK: info is not None and limits_disk(info.storage, info.directory, mountinfo),
     }
     return Facts(
         limits=frozenset(limit for limit, is_able in able.items() if is_able),

@@ -84,6 +84,8 @@ class Info:
     limits_memory: bool
     limits_cpu: bool
     limits_pids: bool
+    storage: str
+    """What keeps the containers' files, and on which file system."""
 
 
 def read_container(answer: Mapping[str, Any]) -> Container:
@@ -144,4 +146,11 @@ def read_info(info: Mapping[str, Any], version: Mapping[str, Any]) -> Info:
         limits_memory=bool(info.get("MemoryLimit")),
         limits_cpu=bool(info.get("CpuCfsQuota")),
         limits_pids=bool(info.get("PidsLimit")),
+        storage=_storage(info),
     )
+
+
+def _storage(info: Mapping[str, Any]) -> str:
+    status: Any = info.get("DriverStatus") or ()
+    backing = next((value for key, value in status if key == "Backing Filesystem"), "")
+    return f"{info.get('Driver', '')} {backing}".strip()

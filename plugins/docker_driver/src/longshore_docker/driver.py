@@ -37,9 +37,7 @@ from longshore_docker.networks import Network, Networks, attachment_of
 from longshore_docker.sockets import ACCOUNTS, Sockets, content, ids
 from longshore_docker.specification import (
     CONTAINER,
-    NETWORK_ROLE,
     OWNER,
-    ROLE,
     SOCKETS_PLACE,
     SPEC,
     Place,
@@ -322,7 +320,7 @@ class DockerDriver(Driver):
 
     async def _survey(self) -> list[Found]:
         listed = await self._engine.labelled(f"{OWNER}={self._owner}")
-        names = [each.name for each in listed if each.labels.get(ROLE) != NETWORK_ROLE]
+        names = [each.name for each in listed if CONTAINER in each.labels]
         found = dict[str, Found]()
 
         async def look(name: str) -> None:

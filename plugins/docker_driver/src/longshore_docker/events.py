@@ -32,7 +32,7 @@ listens to itself."""
 
 
 class Ear:
-    """What somebody hears of one container, or of everything."""
+    """What somebody hears of one topic."""
 
     def __init__(self) -> None:
         self._news = anyio.Event()
@@ -78,7 +78,8 @@ class Events:
 
     @contextmanager
     def listening(self, topic: str | None = None) -> Generator[Ear]:
-        """Hear of one container, by its name; of those of one owner; or of everything."""
+        """Hear of one container, by its name; of those of one owner; or of images and the engine
+        itself."""
         ear = Ear()
         ears = self._ears.setdefault(topic, set())
         ears.add(ear)
@@ -96,10 +97,12 @@ class Events:
         self._last = at
         attributes = event.get("Actor", {}).get("Attributes", {})
         action = event.get("Action")
-        topics = [attributes.get("name")]
-        if action != "exec_die":
-            topics += [attributes.get(OWNER), None]
-        for ear in (ear for topic in dict.fromkeys(topics) for ear in self._ears.get(topic, ())):
+        if event.get("Type") == "image":
+            self._tell(None)
+            return
+        if action != "exec_die" and OWNER in attributes:
+            self._tell(attributes[OWNER])
+        for ear in self._ears.get(attributes.get("name", ""), ()):
             if action == "die":
                 ear.exit_code = int(attributes.get("exitCode", 0))
             ear.tell()

@@ -118,7 +118,6 @@ class Networks:
     async def close(self) -> None:
         """Remove what is ready and unused, and the network when nobody is in it."""
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(BackendError):
-            self._size = 0
             removals = [partial(self._engine.remove, holder) for holder in self._ready]
             await together(removals, at_once=_AT_ONCE)
             if self._bridge:
@@ -133,10 +132,10 @@ class Networks:
         # Given out meanwhile, to a container that was not there yet when the engine looked.
         ours |= self._given
         holders = {each.id: each for each in listed if each.labels.get(ROLE) == NETWORK_ROLE}
-        alive = {id_ for id_, each in holders.items() if each.is_running}
-        self._ready = [holder for holder in self._ready if holder in alive]
-        ours &= alive
-        for holder in holders.keys() - ours - _joined(listed):
+        joined = _joined(listed)
+        free = {id_ for id_, each in holders.items() if each.is_running} - joined
+        self._ready = [holder for holder in self._ready if holder in free]
+        for holder in holders.keys() - (ours & free) - joined:
             await self.release(holder)
 
     async def _fill(self) -> None:

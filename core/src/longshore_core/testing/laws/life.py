@@ -44,8 +44,7 @@ async def an_exit_code_is_reported_as_it_is(bench: Bench) -> None:
 @LIFE.law("L1.2", traced=True)
 async def a_signal_that_ends_it_is_told_from_a_code(bench: Bench) -> None:
     # In a namespace of its own, PID 1 heeds no other signal that it has no handler for.
-    numbers = (SIGKILL,) if bench.facts.images else (SIGTERM, SIGKILL, SIGUSR1)
-    for number in numbers:
+    for number in (SIGKILL,) if bench.facts.images else (SIGTERM, SIGKILL, SIGUSR1):
         handle = await bench.running(f"c{number}", FOREVER)
         await bench.driver.signal(handle, number)
         equal(await ending(bench, handle), Exit(signal=number), f"the end by {number.name}")

@@ -1,0 +1,27 @@
+"""Whether an engine can limit what a container writes. Pure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Final
+
+_ABLE: Final = ("btrfs", "zfs", "devicemapper")
+_QUOTA_OPTIONS: Final = frozenset({"pquota", "prjquota"})
+
+
+def limits_disk(storage: str, directory: str, mountinfo: Iterable[str]) -> bool:
+    """For the engine's storage driver and its directory; `mountinfo` is the host's, or empty where
+    that cannot be known. overlay2 can on xfs alone, when that counts by project."""
+    if storage.split(" ")[0] in _ABLE:
+        return True
+    if storage != "overlay2 xfs":
+        return False
+    place, options = "", frozenset[str]()
+    for line in mountinfo:
+        fields = line.split()
+        point = fields[4]
+        # Later lines are mounted over earlier ones, and the longest path is the nearest.
+        if len(point) >= len(place) and os.path.commonpath([point, directory]) == point:
+            place, options = point, frozenset(fields[-1].split(","))
+    return bool(options & _QUOTA_OPTIONS)
