@@ -258,6 +258,7 @@ class PodmanDriver(Driver):
             await self._engine.remove(container.id)
         except Refusal as exc:
             raise BackendError(f"cannot remove container {id_}: {exc}", retryable=True) from exc
+        await wait_for_monitors(container.id)
         seat.exit = exit_of(container, self._parts.witness.ending(container.id))
         self._parts.witness.forget(container.id)
         number = _number(container.labels)
@@ -269,7 +270,8 @@ class PodmanDriver(Driver):
         known = self._parts.places.exit(id_)
         if known is not None:
             return known
-        # A listing does not say everything.
+        # Its monitor still has to tidy up, and a listing does not say everything.
+        await wait_for_monitors(container.id)
         again = await self._engine.container(container.id) or container
         exit_ = exit_of(again, self._parts.witness.ending(container.id))
         self._parts.places.record(id_, exit_)

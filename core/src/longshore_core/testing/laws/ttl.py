@@ -12,7 +12,7 @@ from longshore_core._model import Phase
 from longshore_core.testing.bench import Bench
 from longshore_core.testing.expect import equal, expect
 from longshore_core.testing.law import PROGRAMS, RECOVERS, Group, Law, laws_in
-from longshore_core.testing.programs import FOREVER, IGNORES_TERM
+from longshore_core.testing.programs import FOREVER, IGNORES_TERM, heeds_term
 from longshore_core.testing.tended import GRACE_SECONDS, Tended
 
 TTL: Final[Group[Bench]] = Group("ttl")
@@ -20,7 +20,7 @@ TTL: Final[Group[Bench]] = Group("ttl")
 
 @TTL.law("T1", traced=True)
 async def what_has_had_its_time_ends_without_a_server(bench: Bench) -> None:
-    tended = await _begun(bench, FOREVER)
+    tended = await _begun(bench, _until_told(bench))
     equal(tended.wakes_at, 600.0, "when it wants to be woken")
     await tended.wake()
     equal(tended.life, "Stopping", "its state when its time has come")
@@ -43,7 +43,7 @@ async def what_ignores_that_its_time_has_come_ends_after_the_grace(bench: Bench)
 
 @TTL.law("T1.3", seconds=60)
 async def a_renewal_and_an_expiry_that_race_end_it_neither_early_nor_never(bench: Bench) -> None:
-    tended = await _begun(bench, FOREVER)
+    tended = await _begun(bench, _until_told(bench))
     order = tended.container.order
     for _ in range(bench.many(1000, 10_000)):
         tended.now += bench.random.uniform(0, 200)
@@ -68,7 +68,7 @@ async def a_renewal_and_an_expiry_that_race_end_it_neither_early_nor_never(bench
 
 @TTL.law("T1.4", requires=(RECOVERS,))
 async def what_expired_while_no_worker_ran_ends_when_one_does(bench: Bench) -> None:
-    tended = await _begun(bench, FOREVER)
+    tended = await _begun(bench, _until_told(bench))
     stored = tended.container
     await bench.reopen()
     await tended.survive(bench.driver, stored, 10_000.0)
@@ -77,6 +77,11 @@ async def what_expired_while_no_worker_ran_ends_when_one_does(bench: Bench) -> N
     with anyio.fail_after(10):
         await tended.see_end()
     await _is_over(bench, tended)
+
+
+def _until_told(bench: Bench) -> str:
+    """What ends when it is told to. As PID 1 of a namespace, it must say so: it has no default."""
+    return heeds_term(0) if bench.has_programs else FOREVER
 
 
 async def _begun(bench: Bench, script: str) -> Tended:
