@@ -44,10 +44,11 @@ from longshore_podman.specification import (
     NETWORK,
     OWNER,
     SOCKETS,
+    SPEC,
     Surroundings,
     check,
     describe,
-    name_of,
+    digest,
 )
 
 _UNDO_SECONDS: Final = 20.0
@@ -100,14 +101,17 @@ class PodmanDriver(Driver):
         seat = self._seat(spec.id)
         async with seat.turn:
             there = await self._lookup.named(spec.id)
+            if there is not None and not self._lookup.owns(there):
+                raise BackendError(
+                    f"cannot create container {spec.id}: the name {there.name} is taken by "
+                    f"container {there.id[:12]} of {_owner_of(there)}; rename or remove it"
+                )
+            if there is not None and _is_stale(there, spec):
+                await self._end(spec.id, there, seat)
+                await anyio.to_thread.run_sync(self._parts.places.remove, spec.id)
+                there = None
             if there is None:
                 await self._make(spec)
-            elif not self._lookup.owns(there):
-                owner = there.labels.get(OWNER, "nobody that Longshore knows")
-                raise BackendError(
-                    f"container {spec.id} cannot be made: {name_of(spec.id)} exists and belongs "
-                    f"to {owner}; remove it, or use another id"
-                )
         return self._lookup.handle(spec.id)
 
     async def start(self, handle: Handle) -> Attachment:
@@ -173,8 +177,9 @@ class PodmanDriver(Driver):
         return [await self._find(each) for each in await self._own()]
 
     async def adopt(self) -> None:
-        """Watch what runs already, and take away networks of containers that are gone."""
-        containers = await self._own()
+        """Watch what runs already, and take away networks of containers that are gone: as soon as
+        the engine can be asked."""
+        containers = await self._own_once_up()
         for each in containers:
             self._parts.witness.watch(each.id, each.pid)
         if self._parts.networks is not None:
@@ -287,6 +292,14 @@ class PodmanDriver(Driver):
             raise EngineUnavailable(f"Podman does not list its containers: {exc}") from exc
         return [each for each in containers if self._lookup.owns(each) and ID in each.labels]
 
+    async def _own_once_up(self) -> list[Container]:
+        while True:
+            changed = self._parts.events.changed
+            try:
+                return await self._own()
+            except EngineUnavailable:
+                await changed.wait()
+
     async def _look(self, container: Container) -> Container | None:
         """How it is now; as it was, while the engine cannot say: unknown is not dead."""
         try:
@@ -322,6 +335,16 @@ class PodmanDriver(Driver):
 
     def _seat(self, id_: ContainerId) -> _Seat:
         return self._seats.setdefault(id_, _Seat())
+
+
+def _is_stale(container: Container, spec: ContainerSpec) -> bool:
+    """Whether it is left over from another life of its id. What runs is in the middle of one."""
+    return container.phase is not Phase.RUNNING and container.labels.get(SPEC) != digest(spec)
+
+
+def _owner_of(container: Container) -> str:
+    owner = container.labels.get(OWNER)
+    return f"the worker {owner}" if owner else "somebody else"
 
 
 def _number(labels: Mapping[str, str]) -> int | None:

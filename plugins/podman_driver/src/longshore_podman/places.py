@@ -46,7 +46,3 @@ class Places:
         with contextlib.suppress(FileNotFoundError, ValueError):
             return _EXIT.validate_json((self._root / id_ / "exit.json").read_bytes())
         return None
-
-    def ids(self) -> frozenset[ContainerId]:
-        """Of whom there is anything."""
-        return frozenset(ContainerId(path.name) for path in self._root.iterdir() if path.is_dir())
