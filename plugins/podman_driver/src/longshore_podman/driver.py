@@ -108,7 +108,7 @@ class PodmanDriver(Driver):
                 )
             if there is not None and _is_stale(there, spec):
                 await self._end(spec.id, there, seat)
-                await anyio.to_thread.run_sync(self._parts.places.remove, spec.id)
+                await self._vacate(spec.id)
                 there = None
             if there is None:
                 await self._make(spec)
@@ -168,7 +168,7 @@ class PodmanDriver(Driver):
             with anyio.CancelScope(shield=True):
                 if container is not None:
                     await self._end(handle.id, container, seat)
-                await anyio.to_thread.run_sync(self._parts.places.remove, handle.id)
+                await self._vacate(handle.id)
         # Those who wait keep this seat; a new container under the id is not to find it.
         self._seats.pop(handle.id, None)
 
@@ -203,7 +203,7 @@ class PodmanDriver(Driver):
         )
         made = False
         try:
-            await anyio.to_thread.run_sync(parts.places.make, spec.id)
+            await anyio.to_thread.run_sync(self._prepare, spec.id, network)
             body = describe(spec, self._config, around)
             # The engine makes it even when nobody waits any more, and then nobody would know.
             with anyio.CancelScope(shield=True):
@@ -214,6 +214,11 @@ class PodmanDriver(Driver):
             if not made:
                 with anyio.move_on_after(_UNDO_SECONDS, shield=True):
                     await self._unmake(spec.id, network)
+
+    def _prepare(self, id_: ContainerId, network: Namespace | None) -> None:
+        self._parts.places.make(id_)
+        if network is not None:
+            self._parts.places.record_network(id_, network.number)
 
     async def _ask(self, spec: ContainerSpec, body: Mapping[str, object]) -> None:
         try:
@@ -229,9 +234,7 @@ class PodmanDriver(Driver):
                 await self._engine.remove(container.id)
         except BackendError:
             return  # whatever there is bears our label, and is found when the engine is back
-        await anyio.to_thread.run_sync(self._parts.places.remove, id_)
-        if network is not None and self._parts.networks is not None:
-            await self._parts.networks.release(network.number)
+        await self._vacate(id_, network)
 
     async def _launch(self, id_: ContainerId, container: Container) -> Container:
         await anyio.to_thread.run_sync(self._parts.places.make, id_)
@@ -266,9 +269,14 @@ class PodmanDriver(Driver):
         await wait_for_monitors(container.id)
         seat.exit = exit_of(container, self._parts.witness.ending(container.id))
         self._parts.witness.forget(container.id)
-        number = _number(container.labels)
+
+    async def _vacate(self, id_: ContainerId, network: Namespace | None = None) -> None:
+        """Take away what is on this host. Idempotent, and right too when somebody has taken the
+        container from the engine."""
+        number = network.number if network else self._parts.places.network(id_)
         if number is not None and self._parts.networks is not None:
             await self._parts.networks.release(number)
+        await anyio.to_thread.run_sync(self._parts.places.remove, id_)
 
     async def _exit(self, id_: ContainerId, container: Container) -> Exit:
         """How it has ended: found out once, and kept for whoever asks later."""

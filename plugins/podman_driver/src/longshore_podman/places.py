@@ -1,6 +1,7 @@
-"""What the driver keeps of a container on this host: a directory for its sockets, and its end.
+"""What the driver keeps of a container on this host, should somebody take it from the engine.
 
     <state_dir>/<id>/sockets/     the container sees it at `/.longshore/sockets`
+                     network      the number of its network namespace, where it has one
                      exit.json    once its end was seen
 
 The rest is the engine's to know. Blocking, though never for long.
@@ -29,6 +30,14 @@ class Places:
     def make(self, id_: ContainerId) -> None:
         """Idempotent. What is in there already stays."""
         self.sockets(id_).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def record_network(self, id_: ContainerId, number: int) -> None:
+        (self._root / id_ / "network").write_text(str(number))
+
+    def network(self, id_: ContainerId) -> int | None:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return int((self._root / id_ / "network").read_text())
+        return None
 
     def remove(self, id_: ContainerId) -> None:
         """Idempotent."""
