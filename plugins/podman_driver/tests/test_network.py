@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,18 @@ import pytest
 from longshore_core import Attachment, ContainerSpec, Exit, Handle, NetworkMode
 from longshore_core.abc import Driver
 
+from tests.engines import images
 from tests.engines.podman import Podman
 
 Shell = Callable[..., ContainerSpec]
 Opener = Callable[..., object]
-SERVES = "exec nc -lk -p 7000 -e echo hello"
+SERVES = """
+import socket
+server = socket.create_server(("", 7000))
+while True:
+    server.accept()[0].sendall(b"hello")
+"""
+ASKS = "import socket, sys; s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
 
 
 async def started(driver: Driver, spec: ContainerSpec) -> tuple[Handle, Attachment]:
@@ -30,15 +38,19 @@ async def started(driver: Driver, spec: ContainerSpec) -> tuple[Handle, Attachme
 def answers(address: str, namespace: str | None = None) -> bool:
     """Whether port 7000 of an address can be connected to, from the host or a namespace."""
     enter = ["ip", "netns", "exec", Path(namespace).name] if namespace else []
-    command = [*enter, "busybox", "nc", "-w", "1", address, "7000"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    return done.stdout == b"hello\n"
+    command = [*enter, sys.executable, "-I", "-S", "-c", ASKS, address, "7000"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def python(shell: Shell, code: str, *argv: str, name: str = "c") -> ContainerSpec:
+    words = ("python3", "-I", "-S", "-c", code, *argv)
+    return shell(name=name, image=images.BASE.reference, argv=words)
 
 
 async def test_the_host_reaches_a_container_and_its_neighbour_does_not(
     driver: Driver, shell: Shell
 ) -> None:
-    _, one = await started(driver, shell(SERVES, name="one"))
+    _, one = await started(driver, python(shell, SERVES, name="one"))
     _, two = await started(driver, shell(name="two"))
     with anyio.fail_after(10):
         while not await anyio.to_thread.run_sync(answers, one.addresses[0]):
@@ -75,7 +87,7 @@ async def test_it_reaches_the_host_beyond_its_network(driver: Driver, shell: She
     addresses = [line.split()[3].partition("/")[0] for line in outward.stdout.splitlines()]
     beyond = next(each for each in addresses if not each.startswith(("127.", "10.249.")))
     with listening(beyond) as port:
-        handle, _ = await started(driver, shell(f"nc -w 2 {beyond} {port} </dev/null"))
+        handle, _ = await started(driver, python(shell, ASKS, beyond, str(port)))
         assert await driver.wait(handle) == Exit(code=0)
 
 
