@@ -1,4 +1,7 @@
-"""Engines as fixtures: `docker_engine`, `podman_engine`. Tests that ask for one share one, and one process."""
+"""Engines as fixtures: `docker_engine`, `podman_engine`.
+
+Tests that ask for one share one, and one process.
+"""
 
 from __future__ import annotations
 

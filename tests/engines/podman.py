@@ -155,9 +155,7 @@ class PrivatePodman:
             (os.POSIX_SPAWN_DUP2, 1, 2),
         ]
         # It outlives this process when it is started by a command of its own.
-        return os.posix_spawnp(
-            argv[0], argv, self._environment(), file_actions=files, setsid=True
-        )
+        return os.posix_spawnp(argv[0], argv, self._environment(), file_actions=files, setsid=True)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import pytest
 from tests.engines import images
 from tests.engines.dockerd import Docker
 
-
 SMALL = [image for image in images.IMAGES if image is not images.BASE]
 
 

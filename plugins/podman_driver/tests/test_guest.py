@@ -42,7 +42,9 @@ async def test_the_daemon_serves_in_any_image(
     id_ = ContainerId(f"{owner.partition('/')[0]}-c")
     async with open_driver(read_only=read_only) as runtime:
         spec = ContainerSpec(id=id_, image=image.reference, argv=("none",))
-        sandbox = await open_sandbox(AdaptedDriver(runtime, find_subject("podman").origin), guest, spec)
+        sandbox = await open_sandbox(
+            AdaptedDriver(runtime, find_subject("podman").origin), guest, spec
+        )
         if image is images.EMPTY:
             assert (await sandbox.list("/")).status == 200
         else:
