@@ -47,7 +47,7 @@ def registry(
     )
     try:
         deadline = time.monotonic() + 10
-        while socket.socket().connect_ex(("127.0.0.1", port)) and time.monotonic() < deadline:
+        while not _listens(port) and time.monotonic() < deadline:
             time.sleep(0.05)
         reference = f"127.0.0.1:{port}/team/busybox:1"
         podman.run("push", "--creds", "bob:s3cret", images.BUSYBOX.reference, reference)
@@ -55,6 +55,11 @@ def registry(
     finally:
         process.kill()
         process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
