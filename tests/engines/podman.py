@@ -125,7 +125,7 @@ class PrivatePodman:
         subprocess.run(command, env=self._environment(), capture_output=True, check=False)
         for mount in reversed(_mounts(self.directory)):
             subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        shutil.rmtree(self.directory)
 
     def _command(self) -> list[str]:
         own = self.directory

@@ -8,14 +8,16 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Final
 
 import anyio
-from longshore_core import Facts, Host, Limit, NetworkMode, Plug, hookimpl
+from longshore_core import EngineUnavailable, Facts, Host, Limit, NetworkMode, Plug, hookimpl
 from longshore_core.abc import Runtime
 from longshore_core.address import UnixAddress
+from pydantic import TypeAdapter
 
 from longshore_podman.answers import Info
 from longshore_podman.config import Config as Config
@@ -36,6 +38,9 @@ from longshore_podman.places import Places
 
 __version__ = "0.1.0"
 
+_INFO: Final = "engine.json"
+_INFO_JSON: Final = TypeAdapter(Info)
+
 
 @hookimpl
 def longshore_driver() -> Plug[Config, Runtime]:
@@ -47,7 +52,7 @@ def longshore_driver() -> Plug[Config, Runtime]:
 async def open_podman(config: Config, host: Host) -> AsyncGenerator[Runtime]:
     """Open the driver on what earlier ones have left. Its containers outlive it."""
     async with open_engine(config.engine) as engine, anyio.create_task_group() as tasks:
-        info = await engine.info()
+        info = await _info(engine, host)
         async with _open_own_network(config, host, engine, info) as networks:
             parts = Parts(
                 engine=engine,
@@ -63,8 +68,8 @@ async def open_podman(config: Config, host: Host) -> AsyncGenerator[Runtime]:
             driver = PodmanDriver(config, host.owner, parts)
             health = Health(engine, parts.events, info)
             try:
-                await driver.adopt()
                 tasks.start_soon(parts.events.run)
+                tasks.start_soon(driver.adopt)
                 tasks.start_soon(parts.witness.run)
                 tasks.start_soon(health.run)
                 tasks.start_soon(parts.images.prepull, host.logger)
@@ -75,6 +80,21 @@ async def open_podman(config: Config, host: Host) -> AsyncGenerator[Runtime]:
             finally:
                 tasks.cancel_scope.cancel()
                 parts.witness.close()
+
+
+async def _info(engine: Engine, host: Host) -> Info:
+    """What the engine says of itself, or has said before, or will most likely say: a worker can
+    begin while its engine is down."""
+    record = host.state_dir / _INFO
+    try:
+        info = await engine.info()
+        record.write_bytes(_INFO_JSON.dump_json(info))
+    except EngineUnavailable as exc:
+        host.logger.warning("podman_unavailable", extra={"why": str(exc)})
+        with suppress(OSError, ValueError):
+            return _INFO_JSON.validate_json(record.read_bytes())
+        return Info.guessed()
+    return info
 
 
 def _runtime(driver: PodmanDriver, parts: Parts, health: Health, info: Info) -> Runtime:

@@ -34,7 +34,7 @@ CAPABILITIES: Final = (
 
 _SYSTEM_SOCKET: Final = "/run/podman/podman.sock"
 _CAP_SYS_RESOURCE: Final = 24
-_MOST_PROCESSES: Final = 1 << 22
+_MOST_PROCESSES: Final = 1 << 15
 _LARGEST_SUBNET: Final = 16
 _SMALLEST_SUBNET: Final = 28
 _SIZE: Final = TypeAdapter(ByteSize)

@@ -10,6 +10,7 @@ import base64
 import binascii
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -115,9 +116,12 @@ async def _ask_helper(name: str, registry: str) -> Credentials | None:
     program = f"docker-credential-{name}"
     asked = "https://index.docker.io/v1/" if registry == _DOCKER_HUB else registry
     try:
-        with anyio.fail_after(_HELPER_SECONDS):
+        # A file, not a pipe: a helper may end without reading.
+        with anyio.fail_after(_HELPER_SECONDS), tempfile.TemporaryFile() as given:
+            given.write(asked.encode())
+            given.seek(0)
             done = await anyio.run_process(
-                [program, "get"], input=asked.encode(), stdout=PIPE, stderr=DEVNULL, check=False
+                [program, "get"], stdin=given, stdout=PIPE, stderr=DEVNULL, check=False
             )
     except TimeoutError as exc:
         raise ImageError(f"{program} does not answer for {registry}", retryable=True) from exc

@@ -44,10 +44,11 @@ from longshore_podman.specification import (
     NETWORK,
     OWNER,
     SOCKETS,
+    SPEC,
     Surroundings,
     check,
     describe,
-    name_of,
+    digest,
 )
 
 _UNDO_SECONDS: Final = 20.0
@@ -100,14 +101,17 @@ class PodmanDriver(Driver):
         seat = self._seat(spec.id)
         async with seat.turn:
             there = await self._lookup.named(spec.id)
+            if there is not None and not self._lookup.owns(there):
+                raise BackendError(
+                    f"cannot create container {spec.id}: the name {there.name} is taken by "
+                    f"container {there.id[:12]} of {_owner_of(there)}; rename or remove it"
+                )
+            if there is not None and _is_stale(there, spec):
+                await self._end(spec.id, there, seat)
+                await self._vacate(spec.id)
+                there = None
             if there is None:
                 await self._make(spec)
-            elif not self._lookup.owns(there):
-                owner = there.labels.get(OWNER, "nobody that Longshore knows")
-                raise BackendError(
-                    f"container {spec.id} cannot be made: {name_of(spec.id)} exists and belongs "
-                    f"to {owner}; remove it, or use another id"
-                )
         return self._lookup.handle(spec.id)
 
     async def start(self, handle: Handle) -> Attachment:
@@ -164,7 +168,7 @@ class PodmanDriver(Driver):
             with anyio.CancelScope(shield=True):
                 if container is not None:
                     await self._end(handle.id, container, seat)
-                await anyio.to_thread.run_sync(self._parts.places.remove, handle.id)
+                await self._vacate(handle.id)
         # Those who wait keep this seat; a new container under the id is not to find it.
         self._seats.pop(handle.id, None)
 
@@ -173,8 +177,9 @@ class PodmanDriver(Driver):
         return [await self._find(each) for each in await self._own()]
 
     async def adopt(self) -> None:
-        """Watch what runs already, and take away networks of containers that are gone."""
-        containers = await self._own()
+        """Watch what runs already, and take away networks of containers that are gone: as soon as
+        the engine can be asked."""
+        containers = await self._own_once_up()
         for each in containers:
             self._parts.witness.watch(each.id, each.pid)
         if self._parts.networks is not None:
@@ -198,7 +203,7 @@ class PodmanDriver(Driver):
         )
         made = False
         try:
-            await anyio.to_thread.run_sync(parts.places.make, spec.id)
+            await anyio.to_thread.run_sync(self._prepare, spec.id, network)
             body = describe(spec, self._config, around)
             # The engine makes it even when nobody waits any more, and then nobody would know.
             with anyio.CancelScope(shield=True):
@@ -209,6 +214,11 @@ class PodmanDriver(Driver):
             if not made:
                 with anyio.move_on_after(_UNDO_SECONDS, shield=True):
                     await self._unmake(spec.id, network)
+
+    def _prepare(self, id_: ContainerId, network: Namespace | None) -> None:
+        self._parts.places.make(id_)
+        if network is not None:
+            self._parts.places.record_network(id_, network.number)
 
     async def _ask(self, spec: ContainerSpec, body: Mapping[str, object]) -> None:
         try:
@@ -224,9 +234,7 @@ class PodmanDriver(Driver):
                 await self._engine.remove(container.id)
         except BackendError:
             return  # whatever there is bears our label, and is found when the engine is back
-        await anyio.to_thread.run_sync(self._parts.places.remove, id_)
-        if network is not None and self._parts.networks is not None:
-            await self._parts.networks.release(network.number)
+        await self._vacate(id_, network)
 
     async def _launch(self, id_: ContainerId, container: Container) -> Container:
         await anyio.to_thread.run_sync(self._parts.places.make, id_)
@@ -258,18 +266,25 @@ class PodmanDriver(Driver):
             await self._engine.remove(container.id)
         except Refusal as exc:
             raise BackendError(f"cannot remove container {id_}: {exc}", retryable=True) from exc
+        await wait_for_monitors(container.id)
         seat.exit = exit_of(container, self._parts.witness.ending(container.id))
         self._parts.witness.forget(container.id)
-        number = _number(container.labels)
+
+    async def _vacate(self, id_: ContainerId, network: Namespace | None = None) -> None:
+        """Take away what is on this host. Idempotent, and right too when somebody has taken the
+        container from the engine."""
+        number = network.number if network else self._parts.places.network(id_)
         if number is not None and self._parts.networks is not None:
             await self._parts.networks.release(number)
+        await anyio.to_thread.run_sync(self._parts.places.remove, id_)
 
     async def _exit(self, id_: ContainerId, container: Container) -> Exit:
         """How it has ended: found out once, and kept for whoever asks later."""
         known = self._parts.places.exit(id_)
         if known is not None:
             return known
-        # A listing does not say everything.
+        # Its monitor still has to tidy up, and a listing does not say everything.
+        await wait_for_monitors(container.id)
         again = await self._engine.container(container.id) or container
         exit_ = exit_of(again, self._parts.witness.ending(container.id))
         self._parts.places.record(id_, exit_)
@@ -284,6 +299,14 @@ class PodmanDriver(Driver):
         except Refusal as exc:
             raise EngineUnavailable(f"Podman does not list its containers: {exc}") from exc
         return [each for each in containers if self._lookup.owns(each) and ID in each.labels]
+
+    async def _own_once_up(self) -> list[Container]:
+        while True:
+            changed = self._parts.events.changed
+            try:
+                return await self._own()
+            except EngineUnavailable:
+                await changed.wait()
 
     async def _look(self, container: Container) -> Container | None:
         """How it is now; as it was, while the engine cannot say: unknown is not dead."""
@@ -320,6 +343,16 @@ class PodmanDriver(Driver):
 
     def _seat(self, id_: ContainerId) -> _Seat:
         return self._seats.setdefault(id_, _Seat())
+
+
+def _is_stale(container: Container, spec: ContainerSpec) -> bool:
+    """Whether it is left over from another life of its id. What runs is in the middle of one."""
+    return container.phase is not Phase.RUNNING and container.labels.get(SPEC) != digest(spec)
+
+
+def _owner_of(container: Container) -> str:
+    owner = container.labels.get(OWNER)
+    return f"the worker {owner}" if owner else "somebody else"
 
 
 def _number(labels: Mapping[str, str]) -> int | None:

@@ -5,13 +5,13 @@ what the engine said that it is. Blocking, but for `wait_for_monitors`."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL, pidfd_send_signal
 from typing import Final
 
 import anyio
+import anyio.to_thread
 
 _PROGRAM: Final = b"conmon"
 _GONE_SECONDS: Final = 2.0
@@ -47,7 +47,7 @@ def end_monitors(id_: str) -> None:
 async def wait_for_monitors(id_: str) -> None:
     """Return when those of a container are gone, as they will be when it has ended."""
     with anyio.move_on_after(_GONE_SECONDS):
-        for pid in _monitors(id_):
+        for pid in await anyio.to_thread.run_sync(_monitors, id_):
             with suppress(ProcessLookupError):
                 pidfd = os.pidfd_open(pid)
                 try:
@@ -56,10 +56,9 @@ async def wait_for_monitors(id_: str) -> None:
                     os.close(pidfd)
 
 
-def _monitors(id_: str) -> Iterator[int]:
-    for name in os.listdir("/proc"):
-        if name.isdecimal() and _is_monitor(int(name), id_):
-            yield int(name)
+def _monitors(id_: str) -> list[int]:
+    pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    return [pid for pid in pids if _is_monitor(pid, id_)]
 
 
 def _is_monitor(pid: int, id_: str) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -158,12 +159,14 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 async def _run(command: Sequence[str], lines: Sequence[str] = (), *, check: bool = True) -> int:
     """Run a program of the host's, with lines to read. Raises BackendError with what it says."""
-    given = "".join(f"{line}\n" for line in lines).encode()
     environment = {"PATH": _PATH, "LC_ALL": "C"}
     try:
-        with anyio.fail_after(_COMMAND_SECONDS):
+        # A file, not a pipe: a program that fails at the first line does not read the others.
+        with anyio.fail_after(_COMMAND_SECONDS), tempfile.TemporaryFile() as given:
+            given.write("".join(f"{line}\n" for line in lines).encode())
+            given.seek(0)
             done = await anyio.run_process(
-                command, input=given, stdout=PIPE, stderr=STDOUT, check=False, env=environment
+                command, stdin=given, stdout=PIPE, stderr=STDOUT, check=False, env=environment
             )
     except TimeoutError as exc:
         raise BackendError(f"{command[0]} takes too long", retryable=True) from exc

@@ -1,6 +1,7 @@
-"""What the driver keeps of a container on this host: a directory for its sockets, and its end.
+"""What the driver keeps of a container on this host, should somebody take it from the engine.
 
     <state_dir>/<id>/sockets/     the container sees it at `/.longshore/sockets`
+                     network      the number of its network namespace, where it has one
                      exit.json    once its end was seen
 
 The rest is the engine's to know. Blocking, though never for long.
@@ -30,6 +31,14 @@ class Places:
         """Idempotent. What is in there already stays."""
         self.sockets(id_).mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    def record_network(self, id_: ContainerId, number: int) -> None:
+        (self._root / id_ / "network").write_text(str(number))
+
+    def network(self, id_: ContainerId) -> int | None:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return int((self._root / id_ / "network").read_text())
+        return None
+
     def remove(self, id_: ContainerId) -> None:
         """Idempotent."""
         with contextlib.suppress(FileNotFoundError):
@@ -46,7 +55,3 @@ class Places:
         with contextlib.suppress(FileNotFoundError, ValueError):
             return _EXIT.validate_json((self._root / id_ / "exit.json").read_bytes())
         return None
-
-    def ids(self) -> frozenset[ContainerId]:
-        """Of whom there is anything."""
-        return frozenset(ContainerId(path.name) for path in self._root.iterdir() if path.is_dir())

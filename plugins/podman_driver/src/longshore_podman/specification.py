@@ -6,6 +6,8 @@ of Podman's SpecGenerator.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from longshore_core import (
     Limit,
     UnsupportedCapability,
 )
+from pydantic import TypeAdapter
 
 from longshore_podman.answers import Image
 from longshore_podman.config import CAPABILITIES, Config, default_ulimits
@@ -29,11 +32,13 @@ OWNER: Final = "longshore.owner"
 ID: Final = "longshore.id"
 NETWORK: Final = "longshore.network"
 SOCKETS: Final = "longshore.sockets"
+SPEC: Final = "longshore.spec"
 
 _SOCKETS_TARGET: Final = "/.longshore/sockets"
 _SOCKETS_ENV: Final = "LONGSHORE_SOCKETS"
 _BLANKED: Final = "LONGSHORE_BLANKED"
 _RESTORE: Final = "LONGSHORE_RESTORE_"
+_SPEC_JSON: Final = TypeAdapter(ContainerSpec)
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _LEAST_MEMORY: Final = 6 << 20
 _PERIOD_US: Final = 20_000
@@ -65,6 +70,12 @@ def name_of(id_: ContainerId) -> str:
     return PREFIX + id_
 
 
+def digest(spec: ContainerSpec) -> str:
+    """Tells specs apart that bear one id: the same for the same, in any process."""
+    text = json.dumps(_SPEC_JSON.dump_python(spec, mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def check(spec: ContainerSpec, enforceable: frozenset[Limit]) -> None:
     """Raise BackendError or one of its kin for what no engine, or not this one, can make."""
     name_of(spec.id)
@@ -86,7 +97,7 @@ def check(spec: ContainerSpec, enforceable: frozenset[Limit]) -> None:
     memory = spec.limits.memory_bytes
     if memory is not None and memory < _LEAST_MEMORY:
         raise BackendError(
-            f"{label}: {memory} bytes of memory are too few; nothing starts with less than "
+            f"{label} asks for {memory} bytes of memory; nothing starts with less than "
             f"{_LEAST_MEMORY}"
         )
     if not spec.argv or not spec.argv[0]:
@@ -143,6 +154,7 @@ def _labels(spec: ContainerSpec, around: Surroundings) -> Mapping[str, str]:
         "managed": "true",
         OWNER: around.owner,
         ID: spec.id,
+        SPEC: digest(spec),
         SOCKETS: "true" if around.sockets else "false",
         **joined,
     }

@@ -1,0 +1,126 @@
+"""What the tests of this driver share: an engine, and the driver as the kernel opens it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from longshore_core import ContainerId, ContainerSpec
+from longshore_core.abc import Driver, Host, Runtime
+from longshore_core.testing.bench import bare_host
+from longshore_podman import longshore_driver
+
+from tests.engines import images
+from tests.engines.podman import Podman
+
+Opener = Callable[..., AbstractAsyncContextManager[Runtime]]
+BRIDGE = "lsp-tests"
+SUBNET = "10.249.0.0/20"
+
+
+@pytest.fixture(scope="session")
+def podman(podman_engine: Podman) -> Podman:
+    """The engine, with images."""
+    for image in images.IMAGES:
+        podman_engine.load(image)
+    return podman_engine
+
+
+@pytest.fixture(scope="session")
+def bridge(podman: Podman) -> Iterator[str]:
+    """A network of the tests' own, which is gone afterwards."""
+    yield BRIDGE
+    subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True, check=False)
+    for table in ("nat", "filter"):
+        listed = subprocess.run(
+            ["iptables", "-w", "-t", table, "-S"], capture_output=True, text=True, check=True
+        )
+        for rule in (line.split() for line in listed.stdout.splitlines() if BRIDGE in line):
+            command = ["iptables", "-w", "-t", table, "-D", *rule[1:]]
+            subprocess.run(command, capture_output=True, check=True)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """One is enough where the engine is real: the pure tests run on both."""
+    return "asyncio"
+
+
+@pytest.fixture
+def owner() -> str:
+    """Another one for each test, so that nobody's leftovers are anybody's."""
+    return f"w-{uuid4().hex[:8]}/driver"
+
+
+@pytest.fixture
+def host(tmp_path: Path, owner: str) -> Host:
+    state_dir = tmp_path / "state"
+    state_dir.mkdir()
+    return bare_host("podman", owner, state_dir)
+
+
+@pytest.fixture
+def open_driver(
+    podman: Podman, bridge: str, host: Host, caplog: pytest.LogCaptureFixture
+) -> Opener:
+    """Open the driver through its plug: again for a worker that restarts."""
+    caplog.set_level(logging.WARNING)
+
+    def open_(lent: Host = host, **config: object) -> AbstractAsyncContextManager[Runtime]:
+        plug = longshore_driver()
+        given = {"address": podman.address, "ready_networks": 0, **config}
+        network = {} if "network" in config else {"bridge": bridge, "subnet": SUBNET}
+        return plug.open(plug.config.model_validate({**network, **given}), lent)
+
+    return open_
+
+
+@pytest.fixture
+async def runtime(open_driver: Opener, podman: Podman, owner: str) -> AsyncGenerator[Runtime]:
+    before = namespaces()
+    async with open_driver() as opened:
+        yield opened
+        for found in await opened.driver.survey():
+            await opened.driver.remove(found.handle)
+    assert left_of(podman, owner) == []
+    assert namespaces() <= before
+
+
+@pytest.fixture
+def driver(runtime: Runtime) -> Driver:
+    return runtime.driver
+
+
+def left_of(podman: Podman, owner: str) -> list[str]:
+    """Containers of an owner."""
+    label = f"label=longshore.owner={owner}"
+    return podman.run("ps", "--all", "--filter", label, "--format", "{{.Names}}").split()
+
+
+def namespaces() -> set[str]:
+    """Those of the tests' network."""
+    there = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
+    return {name for name in there if name.startswith(BRIDGE)}
+
+
+@pytest.fixture(name="left_of")
+def _left_of(podman: Podman) -> Callable[[str], list[str]]:
+    return lambda owner: left_of(podman, owner)
+
+
+@pytest.fixture
+def shell(owner: str) -> Callable[..., ContainerSpec]:
+    """A spec that runs a script in busybox."""
+    mark = owner.partition("/")[0]
+
+    def make(script: str = "exec sleep 1000", name: str = "c", **rest: object) -> ContainerSpec:
+        given = {"image": images.BUSYBOX.reference, "argv": ("/bin/sh", "-c", script), **rest}
+        return ContainerSpec(id=ContainerId(f"{mark}-{name}"), **given)
+
+    return make

@@ -1,0 +1,95 @@
+"""The service goes away and comes back: nothing is taken for dead, and nobody restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from signal import SIGKILL
+
+import anyio
+import pytest
+from longshore_core import ContainerSpec, EngineUnavailable, Exit, Phase
+from longshore_core.abc import Runtime
+
+from tests.engines.podman import Podman, PrivatePodman
+
+Shell = Callable[..., ContainerSpec]
+
+
+@pytest.fixture
+def service(podman: Podman) -> Iterator[PrivatePodman]:
+    """One that may be stopped."""
+    if podman.directory is None:
+        pytest.skip("the machine's own service is not for tests to stop")
+    service = PrivatePodman(podman.directory)
+    yield service
+    service.start()
+
+
+async def test_a_container_lives_through_a_stop_of_the_service_and_its_end_is_heard(
+    runtime: Runtime, service: PrivatePodman, shell: Shell
+) -> None:
+    handle = await runtime.driver.create(shell())
+    await runtime.driver.start(handle)
+    ends = list[Exit]()
+
+    async def wait() -> None:
+        ends.append(await runtime.driver.wait(handle))
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            service.stop(SIGKILL)
+            with pytest.raises(EngineUnavailable):
+                await runtime.driver.survey()
+            service.start()
+            (found,) = await runtime.driver.survey()
+            assert found.phase is Phase.RUNNING
+            await runtime.driver.signal(handle, SIGKILL)
+    assert ends == [Exit(signal=SIGKILL)]
+
+
+async def test_its_health_is_told_without_a_restart(
+    runtime: Runtime, service: PrivatePodman
+) -> None:
+    assert runtime.health is not None
+    with anyio.fail_after(30):
+        async with runtime.health.fingerprints() as prints:
+            assert (await anext(prints)).healthy
+            service.stop()
+            down = await anext(prints)
+            assert (down.healthy, "no Podman at" in down.reason) == (False, True)
+            service.start()
+            while not (await anext(prints)).healthy:
+                pass
+
+
+async def test_a_worker_begins_while_its_engine_is_down(
+    open_driver: Callable[..., object], service: PrivatePodman, shell: Shell
+) -> None:
+    async with open_driver() as runtime:
+        facts = runtime.facts
+        handle = await runtime.driver.create(shell())
+    service.stop()
+    async with open_driver() as runtime:
+        assert runtime.facts == facts
+        with pytest.raises(EngineUnavailable):
+            await runtime.driver.survey()
+        service.start()
+        assert [each.handle for each in await runtime.driver.survey()] == [handle]
+        await runtime.driver.remove(handle)
+
+
+async def test_an_image_that_arrives_is_told(
+    runtime: Runtime, podman: Podman, service: PrivatePodman, tmp_path: Path
+) -> None:
+    assert runtime.health is not None
+    name = "localhost/longshore/arrived:latest"
+    with anyio.fail_after(20):
+        async with runtime.health.fingerprints() as prints:
+            assert name not in (await anext(prints)).images
+            podman.run("tag", "localhost/longshore/empty:latest", name)
+            while name not in (await anext(prints)).images:
+                pass
+    podman.run("untag", name, name)
