@@ -183,12 +183,12 @@ def open_docker(*, private: bool = False) -> Iterator[Docker]:
 
 
 def _wait_gone(pid: int) -> None:
-    """A child is reaped; another's process is waited for."""
+    """A child is reaped; what another process has not reaped yet has no command line."""
     deadline = time.monotonic() + _STOP_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
-        if not Path(f"/proc/{pid}").exists():
+        if not _command_line(Path("/proc", str(pid))):
             return
         time.sleep(0.02)
     raise RuntimeError(f"dockerd {pid} does not stop")
