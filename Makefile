@@ -60,6 +60,9 @@ proto: .venv/dev.done  ## generate the wire's code again
 docs: .venv/dev.done  ## generate the reference pages again
 	@$(PY) docs/generate.py $(ARGS)
 
+engines:  ## the container engines that tests use, from Debian's packages (root)
+	@tests/engines/install.sh
+
 bench: .venv/dev.done  ## measure, beside floors taken in the same run
 	@$(PY) tests/bench/run.py $(ARGS)
 
