@@ -119,6 +119,7 @@ class PrivateDocker:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         subprocess.run(["ip", "link", "delete", self._bridge], capture_output=True, check=False)
+        self._remove_rules()
         for mount in reversed(_mounts(self.directory)):
             subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -152,6 +153,16 @@ class PrivateDocker:
             if entry.name.isdigit() and f"{self.directory}/exec/containerd/" in _command_line(entry)
         ]
 
+    def _remove_rules(self) -> None:
+        """What dockerd leaves of a bridge that it was given."""
+        for table in ("filter", "nat"):
+            command = ["iptables", "--wait", "--table", table]
+            listed = subprocess.run([*command, "-S"], capture_output=True, text=True, check=False)
+            for rule in listed.stdout.splitlines():
+                if rule.startswith("-A ") and self._bridge in rule.split():
+                    words = ["-D", *rule.split()[1:]]
+                    subprocess.run([*command, *words], capture_output=True, check=False)
+
     def _make_bridge(self) -> str:
         """The bridge, and the first two numbers of the addresses that are ours."""
         kept = self.directory / "net"
@@ -183,12 +194,12 @@ def open_docker(*, private: bool = False) -> Iterator[Docker]:
 
 
 def _wait_gone(pid: int) -> None:
-    """A child is reaped; another's process is waited for."""
+    """A child is reaped; what another process has not reaped yet has no command line."""
     deadline = time.monotonic() + _STOP_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
-        if not Path(f"/proc/{pid}").exists():
+        if not _command_line(Path("/proc", str(pid))):
             return
         time.sleep(0.02)
     raise RuntimeError(f"dockerd {pid} does not stop")
