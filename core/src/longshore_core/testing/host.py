@@ -112,7 +112,7 @@ class HostView:
 
     def _namespaces(self) -> Iterator[str]:
         for directory in _NAMESPACES:
-            if directory.is_dir():
+            if os.access(directory, os.R_OK | os.X_OK):
                 yield from (str(path) for path in directory.iterdir() if self._counts(str(path)))
 
     def _rules(self) -> Iterator[str]:

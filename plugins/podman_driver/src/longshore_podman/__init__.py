@@ -8,16 +8,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Final
 
 import anyio
 from longshore_core import EngineUnavailable, Facts, Host, Limit, NetworkMode, Plug, hookimpl
 from longshore_core.abc import Runtime
 from longshore_core.address import UnixAddress
-from pydantic import TypeAdapter
 
 from longshore_podman.answers import Info
 from longshore_podman.config import Config as Config
@@ -37,9 +35,6 @@ from longshore_podman.networks import Networks, open_networks
 from longshore_podman.places import Places
 
 __version__ = "0.1.0"
-
-_INFO: Final = "engine.json"
-_INFO_JSON: Final = TypeAdapter(Info)
 
 
 @hookimpl
@@ -83,18 +78,13 @@ async def open_podman(config: Config, host: Host) -> AsyncGenerator[Runtime]:
 
 
 async def _info(engine: Engine, host: Host) -> Info:
-    """What the engine says of itself, or has said before, or will most likely say: a worker can
-    begin while its engine is down."""
-    record = host.state_dir / _INFO
+    """What the engine says of itself, or will most likely say: a worker can begin while its engine
+    is down."""
     try:
-        info = await engine.info()
-        record.write_bytes(_INFO_JSON.dump_json(info))
+        return await engine.info()
     except EngineUnavailable as exc:
         host.logger.warning("podman_unavailable", extra={"why": str(exc)})
-        with suppress(OSError, ValueError):
-            return _INFO_JSON.validate_json(record.read_bytes())
         return Info.guessed()
-    return info
 
 
 def _runtime(driver: PodmanDriver, parts: Parts, health: Health, info: Info) -> Runtime:
