@@ -1,6 +1,6 @@
 """Examine our drivers with the conformance kit, and write what came of it into the docs.
 
-python docs/drivers.py           runs the kit over each, and writes reports and table
+python docs/drivers.py [NAME…]   runs the kit over each, or these, and writes reports and table
 python docs/drivers.py --table   writes the table again from the reports that there are
 python docs/drivers.py --check   says whether it is what the reports say, and of the laws there are
 python docs/drivers.py --golden  keeps a handle of each driver, for the releases to come
@@ -9,10 +9,15 @@ python docs/drivers.py --golden  keeps a handle of each driver, for the releases
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 from longshore_core import ContainerId, ContainerSpec, Handle, __version__
@@ -21,10 +26,23 @@ from longshore_core.testing.bench import bare_host
 from longshore_core.testing.laws.recover import golden_of
 from longshore_core.testing.report import from_json, matrix
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.engines import images
+from tests.engines.dockerd import PrivateDocker, open_docker
+from tests.engines.podman import PrivatePodman, open_podman
+
 DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 PAGE = DOCS / "conformance.md"
 REPORTS = DOCS / "conformance"
-DRIVERS = ("fork_exec", "null", "reference")
+OWN = ("fork_exec", "null", "reference")
+ENGINES: dict[str, tuple[type[Any], Callable[..., AbstractContextManager[Any]], int]] = {
+    # What the pool makes ahead of its time is no leak of a law's, but with Podman looks like one.
+    "docker": (PrivateDocker, open_docker, 4),
+    "podman": (PrivatePodman, open_podman, 0),
+}
+DRIVERS = ("docker", "podman", *OWN)
 BEGIN, END = "<!-- drivers: begin -->\n", "<!-- drivers: end -->\n"
 
 
@@ -33,10 +51,9 @@ def examine(driver: str) -> int:
     REPORTS.mkdir(exist_ok=True)
     file = REPORTS / f"{driver}.json"
     command = [sys.executable, "-m", "pytest", "-q", "--pyargs", "longshore_core.conformance"]
-    with tempfile.TemporaryDirectory() as place:
-        extra = engine(Path(place)) if driver == "reference" else []
+    with surroundings(driver) as extra:
         words = [*command, f"--driver={driver}", f"--report={file}", *extra]
-        done = subprocess.run(words, check=False)
+        done = subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, check=False)
     if file.exists():
         file.write_text(kept(file.read_text(encoding="utf-8")), encoding="utf-8")
     return done.returncode
@@ -53,15 +70,36 @@ def kept(report: str) -> str:
     return f'{head},\n  "lines": [\n    ' + ",\n    ".join(lines) + "\n  ]\n}\n"
 
 
-def engine(place: Path) -> list[str]:
-    """What the model needs to show all: an image, and an engine that can be taken away."""
-    away, config = place / "away", place / "config.yaml"
-    config.write_text(f"engine_away_file: {away}\n", encoding="utf-8")
+@contextmanager
+def surroundings(driver: str) -> Iterator[list[str]]:
+    """What a driver needs to show all: an image, and an engine that can be taken away."""
+    with tempfile.TemporaryDirectory() as place:
+        config = Path(place, "config.yaml")
+        if driver == "reference":
+            away = Path(place, "away")
+            stop, start = f"touch {away}", f"rm {away}"
+            yield arguments(config, {"engine_away_file": str(away)}, "example/image:1", stop, start)
+        elif driver in ENGINES:
+            kind, open_engine, ready = ENGINES[driver]
+            with open_engine(private=True) as engine:
+                options = {"address": engine.address, "ready_networks": ready}
+                module = shlex.join([sys.executable, "-m", kind.__module__])
+                stop, start = (f"{module} {word} {engine.directory}" for word in ("stop", "start"))
+                yield arguments(config, options, engine.load(images.BASE), stop, start)
+        else:
+            yield []
+
+
+def arguments(
+    config: Path, options: dict[str, Any], image: str, stop: str, start: str
+) -> list[str]:
+    """The kit's, for a driver with an engine."""
+    config.write_text(json.dumps(options), encoding="utf-8")
     return [
         f"--driver-config={config}",
-        "--image=example/image:1",
-        f"--engine-stop=touch {away}",
-        f"--engine-start=rm {away}",
+        f"--image={image}",
+        f"--engine-stop={stop}",
+        f"--engine-start={start}",
     ]
 
 
@@ -111,10 +149,11 @@ def main() -> int:
         sys.stdout.writelines(f"{each}\n" for each in found)
         return 1 if found else 0
     if "--golden" in sys.argv:
-        for driver in DRIVERS:
+        for driver in OWN:
             anyio.run(keep, driver)
         return 0
-    worst = 0 if "--table" in sys.argv else max([examine(driver) for driver in DRIVERS])
+    asked = [word for word in sys.argv[1:] if word in DRIVERS] or DRIVERS
+    worst = 0 if "--table" in sys.argv else max([examine(driver) for driver in asked])
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     return worst
 

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Final
 
 from tests.engines.images import Image, archive
+from tests.engines.processes import command_line, mounts, wait_gone
 
 _START_SECONDS: Final = 60.0
-_STOP_SECONDS: Final = 30.0
 _SYSTEM: Final = "unix:///var/run/docker.sock"
 
 
@@ -102,7 +102,7 @@ class PrivateDocker:
         descriptor = os.pidfd_open(pid)
         try:
             signal.pidfd_send_signal(descriptor, number)
-            _wait_gone(pid)
+            wait_gone(pid)
         finally:
             os.close(descriptor)
 
@@ -120,7 +120,7 @@ class PrivateDocker:
                 os.kill(pid, signal.SIGKILL)
         subprocess.run(["ip", "link", "delete", self._bridge], capture_output=True, check=False)
         self._remove_rules()
-        for mount in reversed(_mounts(self.directory)):
+        for mount in reversed(mounts(self.directory)):
             subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -128,7 +128,7 @@ class PrivateDocker:
         net = self._make_bridge()
         # One that ended with a dockerd that was killed would be taken to live, until it is reaped.
         containerd = self.directory / "exec/containerd/containerd.pid"
-        if containerd.exists() and not _command_line(Path("/proc", containerd.read_text().strip())):
+        if containerd.exists() and not command_line(Path("/proc", containerd.read_text().strip())):
             containerd.unlink()
         argv = [
             *("dockerd", "--host", self.docker.address, "--pidfile", str(self._pidfile)),
@@ -150,7 +150,7 @@ class PrivateDocker:
         return [
             int(entry.name)
             for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and f"{self.directory}/exec/containerd/" in _command_line(entry)
+            if entry.name.isdigit() and f"{self.directory}/exec/containerd/" in command_line(entry)
         ]
 
     def _remove_rules(self) -> None:
@@ -191,31 +191,6 @@ def open_docker(*, private: bool = False) -> Iterator[Docker]:
         yield own.docker
     finally:
         own.remove()
-
-
-def _wait_gone(pid: int) -> None:
-    """A child is reaped; what another process has not reaped yet has no command line."""
-    deadline = time.monotonic() + _STOP_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-        if not _command_line(Path("/proc", str(pid))):
-            return
-        time.sleep(0.02)
-    raise RuntimeError(f"dockerd {pid} does not stop")
-
-
-def _command_line(process: Path) -> str:
-    """Empty for one that has ended."""
-    try:
-        return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
-
-
-def _mounts(directory: Path) -> list[str]:
-    lines = Path("/proc/self/mounts").read_text().splitlines()
-    return [line.split()[1] for line in lines if line.split()[1].startswith(f"{directory}/")]
 
 
 def _ip(*argv: str) -> str:

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Final
 
 from tests.engines.images import Image, archive
+from tests.engines.processes import mounts, wait_gone
 
 _START_SECONDS: Final = 30.0
-_STOP_SECONDS: Final = 30.0
 _SYSTEM: Final = "unix:///run/podman/podman.sock"
 _CONFIG: Final = """\
 [containers]
@@ -114,7 +114,7 @@ class PrivatePodman:
         descriptor = os.pidfd_open(pid)
         try:
             signal.pidfd_send_signal(descriptor, number)
-            _wait_gone(pid)
+            wait_gone(pid)
         finally:
             os.close(descriptor)
 
@@ -123,7 +123,7 @@ class PrivatePodman:
         self.stop()
         command = [*self._command(), "rm", "--all", "--force", "--time", "0"]
         subprocess.run(command, env=self._environment(), capture_output=True, check=False)
-        for mount in reversed(_mounts(self.directory)):
+        for mount in reversed(mounts(self.directory)):
             subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
         shutil.rmtree(self.directory)
 
@@ -172,23 +172,6 @@ def open_podman(*, private: bool = False) -> Iterator[Podman]:
         yield own.podman
     finally:
         own.remove()
-
-
-def _wait_gone(pid: int) -> None:
-    """A child is reaped; another's process is waited for."""
-    deadline = time.monotonic() + _STOP_SECONDS
-    while time.monotonic() < deadline:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-        if not Path(f"/proc/{pid}").exists():
-            return
-        time.sleep(0.02)
-    raise RuntimeError(f"podman {pid} does not stop")
-
-
-def _mounts(directory: Path) -> list[str]:
-    lines = Path("/proc/self/mounts").read_text().splitlines()
-    return [line.split()[1] for line in lines if line.split()[1].startswith(f"{directory}/")]
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ async def a_program_in_a_terminal_has_one_of_the_size_asked_for(bench: Bench) ->
     sandbox = await bench.sandbox()
     told = f"{bench.inside}/told"
     script = f"[ -t 0 ] && [ -t 1 ] && [ -t 2 ] && stty size > {told}.part; mv {told}.part {told}"
-    await _begun(sandbox, script, rows=33, cols=99)
+    await _begun(sandbox, f"mkdir -p {bench.inside}; {script}", rows=33, cols=99)
     await eventually(lambda: _holds(sandbox, told, b"33 99\n"), "a terminal of 33 rows and 99")
 
 
@@ -27,7 +27,7 @@ async def of_two_sizes_the_last_holds(bench: Bench) -> None:
     sandbox = await bench.sandbox()
     told = f"{bench.inside}/told"
     script = f"while :; do stty size > {told}.part; mv {told}.part {told}; sleep 0.05; done"
-    session = await _begun(sandbox, script, rows=24, cols=80)
+    session = await _begun(sandbox, f"mkdir -p {bench.inside}; {script}", rows=24, cols=80)
     for rows, cols in ((50, 200), (40, 120)):
         body = json.dumps({"rows": rows, "cols": cols}).encode()
         equal((await sandbox.ask("POST", f"pty/{session}/resize", body)).status, 204, "a resize")
@@ -50,7 +50,8 @@ async def a_child_in_the_background_does_not_keep_a_terminal_open(bench: Bench) 
 async def ending_a_terminal_ends_what_runs_in_it(bench: Bench) -> None:
     sandbox = await bench.sandbox()
     told = f"{bench.inside}/told"
-    session = await _begun(sandbox, f"echo $$ > {told}.part; mv {told}.part {told}; sleep 1000")
+    script = f"mkdir -p {bench.inside}; echo $$ > {told}.part; mv {told}.part {told}; sleep 1000"
+    session = await _begun(sandbox, script)
 
     async def is_there() -> bool:
         return (await sandbox.read(told)).status == 200
