@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from signal import SIGKILL, pidfd_send_signal
 from typing import Final
@@ -64,5 +65,6 @@ def _monitors(id_: str) -> list[int]:
 def _is_monitor(pid: int, id_: str) -> bool:
     with suppress(OSError):
         program, *words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return program.endswith(_PROGRAM) and any(id_.encode() in word for word in words)
+        # `-c` is the container, also of a program's monitor; `-u` is whom it monitors.
+        return program.endswith(_PROGRAM) and (b"-u", id_.encode()) in pairwise(words)
     return False
