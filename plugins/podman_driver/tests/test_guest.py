@@ -17,8 +17,7 @@ from tests.engines import images
 
 Opener = Callable[..., object]
 SHELL = (("/bin/sh", "-c", "echo here"), 0, b"here")
-PROGRAM = (("/app/program",), 127, b"applet not found")
-"""It is busybox under another name, and says that it does not know itself by that."""
+PROGRAM = (("/app/busybox", "echo", "here"), 0, b"here")
 
 
 @pytest.fixture
