@@ -24,7 +24,7 @@ from longshore_core import ContainerId, ContainerSpec, Handle, __version__
 from longshore_core.testing import DRIVER_LAWS, Profile, find_subject, golden, in_profile
 from longshore_core.testing.bench import bare_host
 from longshore_core.testing.laws.recover import golden_of
-from longshore_core.testing.report import from_json, matrix
+from longshore_core.testing.report import Report, from_json, matrix
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.engines import images
@@ -44,6 +44,8 @@ ENGINES: dict[str, tuple[type[Any], Callable[..., AbstractContextManager[Any]], 
 }
 DRIVERS = ("docker", "podman", *OWN)
 BEGIN, END = "<!-- drivers: begin -->\n", "<!-- drivers: end -->\n"
+ISOLATION = "<!-- isolation: begin -->\n", "<!-- isolation: end -->\n"
+ISOLATING = ("docker", "podman", "fork_exec")
 
 
 def examine(driver: str) -> int:
@@ -105,14 +107,34 @@ def arguments(
 
 def table() -> str:
     """The table of all drivers of which there are reports."""
-    files = [REPORTS / f"{driver}.json" for driver in DRIVERS]
-    return matrix([from_json(file.read_text(encoding="utf-8")) for file in files])
+    return matrix([report_of(driver) for driver in DRIVERS])
+
+
+def isolation() -> str:
+    """What a sandbox is kept from, by driver: laws of the escape suite, one a line. What a driver
+    does not declare, it does not keep anybody from."""
+    reports = [report_of(driver) for driver in ISOLATING]
+    rows = [f"| | {' | '.join(ISOLATING)} |", f"| --- |{' --- |' * len(ISOLATING)}"]
+    for lines in zip(*(report.lines for report in reports), strict=True):
+        if lines[0].group == "iso" and not lines[0].is_refusal:
+            promise = lines[0].name.replace("_", " ")
+            words = (
+                "yes" if line.verdict == "passed" else f"**no**: {line.verdict}" for line in lines
+            )
+            rows.append(f"| {lines[0].id}: {promise} | {' | '.join(words)} |")
+    return "\n".join(rows) + "\n"
+
+
+def report_of(driver: str) -> Report:
+    return from_json((REPORTS / f"{driver}.json").read_text(encoding="utf-8"))
 
 
 def page(text: str) -> str:
-    """The page with the table as it should be."""
-    before, _, rest = text.partition(BEGIN)
-    return before + BEGIN + table() + END + rest.partition(END)[2]
+    """The page with both tables as they should be."""
+    for (begin, end), made in (((BEGIN, END), table()), (ISOLATION, isolation())):
+        before, _, rest = text.partition(begin)
+        text = before + begin + made + end + rest.partition(end)[2]
+    return text
 
 
 def stale() -> list[str]:
@@ -120,7 +142,7 @@ def stale() -> list[str]:
     laws = [(law.id, law.name) for law in in_profile(DRIVER_LAWS, Profile.CORE)]
     found = list[str]()
     for driver in DRIVERS:
-        report = from_json((REPORTS / f"{driver}.json").read_text(encoding="utf-8"))
+        report = report_of(driver)
         if [(line.id, line.name) for line in report.lines] != laws:
             found.append(f"docs/conformance/{driver}.json is of other laws: make laws")
     text = PAGE.read_text(encoding="utf-8")

@@ -86,6 +86,8 @@ class PrivateDocker:
         """Return when it answers. Started already: nothing."""
         if self.pid is not None and self.docker.answers():
             return
+        # Left by one that was killed; the next takes whoever has that number for it.
+        self._pidfile.unlink(missing_ok=True)
         pid = self._spawn()
         deadline = time.monotonic() + _START_SECONDS
         while not self.docker.answers():

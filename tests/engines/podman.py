@@ -174,5 +174,18 @@ def open_podman(*, private: bool = False) -> Iterator[Podman]:
         own.remove()
 
 
+def remove_network(bridge: str) -> None:
+    """What the driver keeps of its network when it is closed: for the next worker."""
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+    for name in (line.split()[0] for line in listed.stdout.splitlines() if bridge in line):
+        subprocess.run(["ip", "netns", "delete", name], check=False)
+    subprocess.run(["ip", "link", "delete", bridge], capture_output=True, check=False)
+    for table in ("nat", "filter"):
+        command = ["iptables", "-w", "-t", table]
+        listed = subprocess.run([*command, "-S"], capture_output=True, text=True, check=True)
+        for rule in (line.split() for line in listed.stdout.splitlines() if bridge in line):
+            subprocess.run([*command, "-D", *rule[1:]], check=True)
+
+
 if __name__ == "__main__":
     getattr(PrivatePodman(Path(sys.argv[2])), sys.argv[1])()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.engines import images
-from tests.engines.podman import Podman
+from tests.engines.podman import Podman, remove_network
 from tests.system.harness import System, system, until
 
 BRIDGE = "lsp-system"
@@ -34,19 +33,7 @@ def whole(podman_engine: Podman, tmp_path: Path) -> Iterator[System]:
             listed = podman_engine.run("ps", "-aq", "--filter", label)
             for container in listed.split():
                 podman_engine.run("rm", "--force", "--time", "0", container)
-            _remove_network()
-
-
-def _remove_network() -> None:
-    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
-    for name in (line.split()[0] for line in listed.stdout.splitlines() if BRIDGE in line):
-        subprocess.run(["ip", "netns", "delete", name], check=False)
-    subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True, check=False)
-    for table in ("nat", "filter"):
-        command = ["iptables", "-w", "-t", table]
-        listed = subprocess.run([*command, "-S"], capture_output=True, text=True, check=True)
-        for rule in (line.split() for line in listed.stdout.splitlines() if BRIDGE in line):
-            subprocess.run([*command, "-D", *rule[1:]], check=True)
+            remove_network(BRIDGE)
 
 
 def run(whole: System, id_: str, script: str) -> str:

@@ -1,0 +1,141 @@
+"""Workers and engines that are killed at any moment: no sandbox is lost, restarted or left over."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engines import images
+from tests.engines.dockerd import PrivateDocker
+from tests.engines.podman import PrivatePodman, remove_network
+from tests.system.harness import System, system, until
+
+CI = bool(os.environ.get("LONGSHORE_CI"))
+WORKER_KILLS = int(os.environ.get("LONGSHORE_WORKER_KILLS", "30" if CI else "4"))
+ENGINE_KILLS = int(os.environ.get("LONGSHORE_ENGINE_KILLS", "10" if CI else "1"))
+"""A long run takes 200 of the first."""
+BRIDGE = "lsp-crashes"
+COUNT = "i=0; while :; do i=$((i + 1)); echo $i; sleep 0.1; done"
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("docker", marks=pytest.mark.xdist_group("docker")),
+        pytest.param("podman", marks=pytest.mark.xdist_group("podman")),
+    ]
+)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def engine(kind: str, request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(f"{kind}_engine")
+
+
+@pytest.fixture
+def whole(kind: str, engine: Any, tmp_path: Path) -> Iterator[System]:
+    engine.load(images.BASE)
+    network = {"bridge": BRIDGE, "subnet": "10.249.0.0/24"} if kind == "podman" else {}
+    driver = {"type": kind, "address": engine.address, "ready_networks": 2, **network}
+    server = {"executor_timeout_secs": 900}
+    try:
+        with system(tmp_path, server=server, driver=driver, on_exit="remove") as started:
+            started.start_all()
+            yield started
+            # In order: what is left of the pool goes with the worker.
+            assert started.stop("worker") == 0
+            until(lambda: not _containers(engine, started), "nothing is left on the engine")
+    finally:
+        if kind == "podman":
+            remove_network(BRIDGE)
+
+
+def _containers(engine: Any, whole: System) -> list[str]:
+    """All that the worker has made on the engine, what only holds networks included."""
+    ids = engine.run("ps", "--all", "--quiet", "--no-trunc").split()
+    shown = json.loads(engine.run("inspect", *ids, check=False)) if ids else []
+    return [
+        each["Id"]
+        for each in shown
+        if each["Config"]["Labels"].get("longshore.owner", "").startswith(whole.owner)
+    ]
+
+
+def _identity(engine: Any, id_: str) -> tuple[int, str]:
+    (shown,) = json.loads(engine.run("inspect", f"indexify-{id_}"))
+    return shown["State"]["Pid"], shown["State"]["StartedAt"]
+
+
+def _kept(whole: System, engine: Any) -> dict[str, tuple[int, tuple[int, str]]]:
+    """Two sandboxes that count, and who they are."""
+    ids = [whole.create(image=images.BASE.reference, timeout_secs=0) for _ in range(2)]
+    return {id_: (whole.spawn(id_, "sh", "-c", COUNT), _identity(engine, id_)) for id_ in ids}
+
+
+def _are_the_same(whole: System, engine: Any, kept: dict[str, Any]) -> None:
+    for id_, (pid, identity) in kept.items():
+        assert whole.sandbox(id_)["status"] == "running"
+        assert _identity(engine, id_) == identity
+        answer = whole.daemon(id_, "GET", f"/api/v1/processes/{pid}/stdout")
+        numbers = [int(line) for line in answer.json()["lines"]]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert numbers
+
+
+@pytest.mark.timeout(1200)
+def test_no_kill_of_the_worker_loses_restarts_or_leaves_a_sandbox(
+    whole: System, engine: Any
+) -> None:
+    lots = random.Random(WORKER_KILLS)
+    kept, made = _kept(whole, engine), list[str]()
+    for _ in range(WORKER_KILLS):
+        made.append(whole.create(wait=False, image=images.BASE.reference))
+        if len(made) > 1:
+            whole.delete(made[-2])
+        # Not a wait for anything: the moment of the kill, drawn by lot.
+        time.sleep(lots.uniform(0, 1.5))
+        whole.stop("worker", signal.SIGKILL)
+        whole.start("worker")
+    whole.wait_ready()
+    for id_ in made[:-1]:
+        until(lambda id_=id_: whole.sandbox(id_)["status"] == "terminated", id_, 60)
+    until(lambda: whole.sandbox(made[-1])["status"] == "running", "the last one runs", 60)
+    _are_the_same(whole, engine, kept)
+    for id_ in (*kept, made[-1]):
+        whole.delete(id_)
+        until(lambda id_=id_: whole.sandbox(id_)["status"] == "terminated", id_, 60)
+
+
+@pytest.mark.timeout(1200)
+def test_no_kill_of_the_engine_loses_or_restarts_a_sandbox(
+    whole: System, engine: Any, kind: str, require: Any
+) -> None:
+    require(engine.directory is not None, "an engine of the test's own, which it may kill")
+    mine = (PrivateDocker if kind == "docker" else PrivatePodman)(engine.directory)
+    kept = _kept(whole, engine)
+    for _ in range(ENGINE_KILLS):
+        mine.stop(signal.SIGKILL)
+        for id_ in kept:
+            # Who is inside needs no engine.
+            assert whole.daemon(id_, "GET", "/api/v1/health").status_code == 200
+        mine.start()
+        _are_the_same(whole, engine, kept)
+    id_ = until(lambda: _created(whole), "the worker has found the engine again", 60)
+    for each in (*kept, id_):
+        whole.delete(each)
+        until(lambda each=each: whole.sandbox(each)["status"] == "terminated", each, 60)
+
+
+def _created(whole: System) -> str | None:
+    body = {"image": images.BASE.reference, "wait": True}
+    answer = whole.api.post("/v1/namespaces/default/sandboxes", json=body)
+    return str(answer.json()["sandbox_id"]) if answer.status_code == 200 else None
