@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.engines.images import Image, archive
-from tests.engines.processes import command_line, mounts, wait_gone
+from tests.engines.processes import command_line, mounts, spawn, wait_gone
 
 _START_SECONDS: Final = 60.0
 _SYSTEM: Final = "unix:///var/run/docker.sock"
@@ -91,7 +91,7 @@ class PrivateDocker:
         pid = self._spawn()
         deadline = time.monotonic() + _START_SECONDS
         while not self.docker.answers():
-            if os.waitpid(pid, os.WNOHANG)[0] or time.monotonic() > deadline:
+            if not command_line(Path("/proc", str(pid))) or time.monotonic() > deadline:
                 text = self.log.read_text(errors="replace")
                 raise RuntimeError(f"dockerd does not start:\n{text[-3000:]}")
             time.sleep(0.05)
@@ -138,14 +138,7 @@ class PrivateDocker:
             *("--bridge", self._bridge, "--live-restore"),
             *("--default-address-pool", f"base={net}.0.0/17,size=24"),
         ]
-        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        files = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(self.log), append, 0o644),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ]
-        # It outlives this process when it is started by a command of its own.
-        return os.posix_spawnp(argv[0], argv, os.environ, file_actions=files, setsid=True)
+        return spawn(argv, os.environ, self.log)
 
     def _containerds(self) -> list[int]:
         """What runs for this engine beside dockerd: containerd, and a shim a container."""

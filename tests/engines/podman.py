@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.engines.images import Image, archive
-from tests.engines.processes import mounts, wait_gone
+from tests.engines.processes import command_line, mounts, spawn, wait_gone
 
 _START_SECONDS: Final = 30.0
 _SYSTEM: Final = "unix:///run/podman/podman.sock"
@@ -101,7 +101,7 @@ class PrivatePodman:
         self._pidfile.write_text(str(pid))
         deadline = time.monotonic() + _START_SECONDS
         while not self.podman.answers():
-            if os.waitpid(pid, os.WNOHANG)[0] or time.monotonic() > deadline:
+            if not command_line(Path("/proc", str(pid))) or time.monotonic() > deadline:
                 text = self.log.read_text(errors="replace")
                 raise RuntimeError(f"podman does not start:\n{text[-3000:]}")
             time.sleep(0.02)
@@ -148,14 +148,7 @@ class PrivatePodman:
         # In its own directory: monitors leave a file where it is when memory runs out.
         chdir = ("env", f"--chdir={self.directory}")
         argv = [*chdir, *self._command(), "system", "service", "--time", "0", self.podman.address]
-        append = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-        files = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(self.log), append, 0o644),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ]
-        # It outlives this process when it is started by a command of its own.
-        return os.posix_spawnp(argv[0], argv, self._environment(), file_actions=files, setsid=True)
+        return spawn(argv, self._environment(), self.log)
 
 
 @contextmanager

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 _STOP_SECONDS: Final = 30.0
 
 
+def spawn(argv: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
+    """Start a service that is nobody's child: it outlives its starter, and leaves it no zombie."""
+    script = 'exec 3>&1 >>"$0" 2>&1 </dev/null; setsid "$@" 3>&- & echo $! >&3'
+    command = ["sh", "-c", script, str(log), *argv]
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return int(done.stdout)
+
+
 def wait_gone(pid: int) -> None:
-    """Wait for a process to end: a child is reaped, and what another process has not reaped yet has
-    no command line any more."""
+    """Wait for a process to end. One that nobody has reaped yet has no command line any more."""
     deadline = time.monotonic() + _STOP_SECONDS
     while time.monotonic() < deadline:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
         if not command_line(Path("/proc", str(pid))):
             return
         time.sleep(0.02)

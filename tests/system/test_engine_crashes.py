@@ -44,7 +44,7 @@ def engine(kind: str, request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def whole(kind: str, engine: Any, tmp_path: Path) -> Iterator[System]:
     engine.load(images.BASE)
-    network = {"bridge": BRIDGE, "subnet": "10.249.0.0/24"} if kind == "podman" else {}
+    network = {"bridge": BRIDGE, "subnet": "10.250.0.0/24"} if kind == "podman" else {}
     driver = {"type": kind, "address": engine.address, "ready_networks": 2, **network}
     server = {"executor_timeout_secs": 900}
     try:

@@ -275,6 +275,8 @@ class DockerDriver(Driver):
             if exc.status == _NOT_FOUND:
                 self._networks.forget()
             raise
+        if container.holder:
+            return container  # where it can be reached, its holder knows
         started = await self._engine.inspect(container.id)
         if started is None:
             raise BackendError(f"container {container.name} was removed while it was started")
@@ -286,7 +288,7 @@ class DockerDriver(Driver):
             await self._engine.kill(container.id, "SIGKILL")
 
     async def _attachment(self, id_: ContainerId, container: Container) -> Attachment:
-        holder = await self._engine.inspect(container.holder) if container.holder else None
+        holder = await self._networks.holder(container)
         found = await attachment_of(container, holder, local=self._config.is_local)
         has_sockets = SOCKETS_PLACE in container.mounts
         return replace(found, reach=UnixReach(self._sockets.path(id_)) if has_sockets else None)

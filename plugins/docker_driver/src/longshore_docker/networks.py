@@ -63,6 +63,8 @@ class Networks:
         self._made = False
         self._ready = list[str]()
         self._given = set[str]()
+        self._holders = dict[str, Container]()
+        """As they were when they had been started: nothing of them that is asked for changes."""
         self._image: str | None = None
         self._ear = Ear()
 
@@ -98,8 +100,15 @@ class Networks:
         """Remove the holder of a container that is removed. What cannot be done now is done when
         the engine is back."""
         self._given.discard(holder)
+        self._holders.pop(holder, None)
         with suppress(BackendError):
             await self._engine.remove(holder)
+
+    async def holder(self, container: Container) -> Container | None:
+        """The holder of a container's network; `None`: it has one of its own."""
+        if not container.holder:
+            return None
+        return self._holders.get(container.holder) or await self._engine.inspect(container.holder)
 
     async def run(self) -> None:
         """Keep as many ready as there should be, and nothing else. Never ends by itself."""
@@ -171,6 +180,7 @@ class Networks:
             with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(BackendError):
                 await self._engine.remove(name)
             raise
+        self._holders[made.id] = made
         return made.id
 
     async def _pause_image(self) -> str:

@@ -97,7 +97,15 @@ class Networks:
 
     async def release(self, number: int) -> None:
         """Take a namespace away. Idempotent."""
-        await _run(["ip", "-batch", "-"], undoing(self._plan.at(number)), check=False)
+        space = self._plan.at(number)
+        for pause in _PAUSES:
+            await _run(["ip", "-batch", "-"], undoing(space), check=False)
+            if not _is_there(space):
+                break
+            # Busy: whatever the host started a moment ago may still hold a copy of all mounts.
+            await anyio.sleep(pause)
+        else:
+            self._logger.warning("podman_network_left", extra={"namespace": space.name})
         self._claimed.discard(number)
 
     async def keep_ready(self) -> None:
@@ -154,6 +162,11 @@ async def open_networks(plan: Plan, ready: int, logger: logging.Logger) -> Async
             await networks.close()
 
 
+def _is_there(space: Namespace) -> bool:
+    return Path(space.path).exists()
+
+
+_PAUSES: Final = (0.01, 0.05, 0.2, 0.5, 1.0)
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
