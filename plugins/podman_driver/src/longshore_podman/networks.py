@@ -129,6 +129,8 @@ class Networks:
     async def _make(self) -> Namespace:
         async with self._limiter:
             for number in self._free():
+                if number in self._claimed:
+                    continue  # by another call, while this one tried the numbers before it
                 self._last = number
                 space = self._plan.at(number)
                 self._claimed.add(number)
