@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 
@@ -14,17 +12,18 @@ from longshore_core.abc import Host
 from longshore_docker import longshore_driver
 
 from tests.engines import images
-from tests.engines.dockerd import PrivateDocker, open_docker
+from tests.engines.dockerd import Docker, PrivateDocker
 
 
-@pytest.fixture(scope="module")
-def private(require: Callable[..., None]) -> Iterator[PrivateDocker]:
-    """An engine that nobody else uses, so that it may be stopped."""
-    require(os.geteuid() == 0 and shutil.which("dockerd"), "root, and dockerd")
-    with open_docker(private=True) as docker:
-        docker.load(images.BUSYBOX)
-        assert docker.directory is not None
-        yield PrivateDocker(docker.directory)
+@pytest.fixture
+def private(require: Callable[..., None], docker_engine: Docker) -> Iterator[PrivateDocker]:
+    """The engine of the tests. Not another one: two on a host take each other's rules away."""
+    require(docker_engine.directory is not None, "an engine of the tests' own, to stop and start")
+    assert docker_engine.directory is not None
+    docker_engine.load(images.BUSYBOX)
+    engine = PrivateDocker(docker_engine.directory)
+    yield engine
+    engine.start()
 
 
 @pytest.fixture
@@ -37,7 +36,6 @@ def open_driver(private: PrivateDocker, host: Host) -> Callable[..., object]:
     return open_
 
 
-@pytest.mark.xdist_group("docker")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda each: each.name)
 async def test_an_engine_that_comes_back_finds_everything_as_it_was(
     private: PrivateDocker,
@@ -75,7 +73,6 @@ async def test_an_engine_that_comes_back_finds_everything_as_it_was(
         assert await driver.survey() == []
 
 
-@pytest.mark.xdist_group("docker")
 async def test_what_ended_while_the_engine_was_away_is_heard_of(
     private: PrivateDocker,
     open_driver: Callable[..., object],
@@ -100,7 +97,6 @@ async def test_what_ended_while_the_engine_was_away_is_heard_of(
         await driver.remove(handle)
 
 
-@pytest.mark.xdist_group("docker")
 async def test_a_driver_that_was_opened_without_its_engine_works_when_it_comes(
     private: PrivateDocker,
     open_driver: Callable[..., object],
