@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeAlias
 
+import anyio
 from anyio import to_thread
 
 from longshore_core._errors import UnsupportedCapability
@@ -13,7 +14,7 @@ from longshore_core._model import Handle, Phase
 from longshore_core._plugins.opening import AdaptedDriver
 from longshore_core.testing.bench import Bench
 from longshore_core.testing.expect import equal, expect, refused
-from longshore_core.testing.host import leaks
+from longshore_core.testing.host import Seen, leaks
 from longshore_core.testing.law import (
     EXEC,
     HEALTH,
@@ -28,13 +29,29 @@ from longshore_core.testing.law import (
 )
 from longshore_core.testing.programs import FOREVER
 
+_SETTLE_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.1
 _Use: TypeAlias = Callable[[AdaptedDriver, Handle], Awaitable[Any]]
+
+
+async def _settled(bench: Bench) -> Seen:
+    """The host once the container's program has become what it is to be: a shell that has still
+    to run it would look like something new."""
+    before = await to_thread.run_sync(bench.view.look)
+    with anyio.move_on_after(_SETTLE_SECONDS):
+        while True:
+            await anyio.sleep(_LOOK_SECONDS)
+            now = await to_thread.run_sync(bench.view.look)
+            if not leaks(before, now):
+                break
+            before = now
+    return before
 
 
 def _refusal(id_: str, group: str, ability: Capability, *uses: _Use) -> Law[Bench]:
     async def check(bench: Bench) -> None:
         handle = await bench.running("c", FOREVER)
-        before = await to_thread.run_sync(bench.view.look)
+        before = await _settled(bench)
         for use in uses:
             await refused(use(bench.driver, handle), ability.name, UnsupportedCapability)
         equal(await bench.phase("c"), Phase.RUNNING, "the phase of the container after that")
