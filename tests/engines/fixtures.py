@@ -41,9 +41,11 @@ def podman_engine(require: Require) -> Iterator[Podman]:
         yield podman
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One engine is enough: with `--dist loadgroup`, its tests run in one process."""
-    for item in items:
-        for engine in ("docker", "podman"):
-            if f"{engine}_engine" in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.xdist_group(engine))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """One engine is enough: with `--dist loadgroup`, its tests run in one process.
+
+    Here, and not in `pytest_collection_modifyitems`, where pytest-xdist has read the marks before.
+    """
+    for engine in ("docker", "podman"):
+        if f"{engine}_engine" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group(engine))
