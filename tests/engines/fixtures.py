@@ -46,6 +46,24 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
     Here, and not in `pytest_collection_modifyitems`, where pytest-xdist has read the marks before.
     """
-    for engine in ("docker", "podman"):
-        if f"{engine}_engine" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group(engine))
+    for engine in engines_of(item):
+        item.add_marker(pytest.mark.xdist_group(engine))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Run nothing where marks do not group: two engines on one host undo each other's rules.
+
+    pytest-xdist tells its scheduler of groups by node ids, which some of its pairs with pytest
+    drop without a word.
+    """
+    if not getattr(session.config.option, "loadgroup", False):
+        return
+    for item in session.items:
+        if engines_of(item) and "@" not in item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid} has lost its group: see constraints/dev.in")
+
+
+def engines_of(item: pytest.Item) -> list[str]:
+    """The engines that a test asks for, itself or by its fixtures."""
+    names = getattr(item, "fixturenames", ())
+    return [engine for engine in ("docker", "podman") if f"{engine}_engine" in names]
