@@ -37,7 +37,7 @@ run: .venv/runtime.done  ## the whole system, staying up (Ctrl-C ends it)
 	@exec $(BIN)/longshore up
 
 test: .venv/dev.done  ## every test that this machine can run
-	@$(BIN)/pytest -q -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/pytest -q -n $$(($$(nproc) + 1)) --dist loadgroup $(ARGS)
 
 lint: .venv/dev.done  ## style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -151,18 +151,29 @@ def stale() -> list[str]:
     return found
 
 
-async def keep(driver: str) -> None:
+def keep(driver: str) -> None:
     """Write down a handle of what a driver makes now."""
-    subject = find_subject(driver)
-    with tempfile.TemporaryDirectory() as place:
-        host = bare_host(driver, "worker-1/driver", Path(place))
-        async with subject.open(host) as runtime:
-            spec = ContainerSpec(id=ContainerId("golden"), argv=("/bin/sh", "-c", "exit 0"))
-            handle: Handle = await runtime.driver.create(spec)
-            await runtime.driver.remove(handle)
+    if driver in ENGINES:
+        _, open_engine, _ = ENGINES[driver]
+        with open_engine(private=True) as engine:
+            options = {"address": engine.address, "ready_networks": 0}
+            handle = anyio.run(made, driver, options, engine.load(images.BASE))
+    else:
+        handle = anyio.run(made, driver, {}, None)
     file = Path(next(iter(golden.__path__))) / driver / f"{__version__}.json"
     file.parent.mkdir(exist_ok=True)
     file.write_text(golden_of(handle, driver, __version__), encoding="utf-8")
+
+
+async def made(driver: str, options: dict[str, Any], image: str | None) -> Handle:
+    with tempfile.TemporaryDirectory() as place:
+        host = bare_host(driver, "worker-1/driver", Path(place))
+        async with find_subject(driver, options).open(host) as runtime:
+            argv = ("/bin/sh", "-c", "exit 0")
+            spec = ContainerSpec(id=ContainerId("golden"), argv=argv, image=image)
+            handle = await runtime.driver.create(spec)
+            await runtime.driver.remove(handle)
+    return handle
 
 
 def main() -> int:
@@ -171,8 +182,8 @@ def main() -> int:
         sys.stdout.writelines(f"{each}\n" for each in found)
         return 1 if found else 0
     if "--golden" in sys.argv:
-        for driver in OWN:
-            anyio.run(keep, driver)
+        for driver in DRIVERS:
+            keep(driver)
         return 0
     asked = [word for word in sys.argv[1:] if word in DRIVERS] or DRIVERS
     worst = 0 if "--table" in sys.argv else max([examine(driver) for driver in asked])

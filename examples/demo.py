@@ -83,13 +83,21 @@ class System:
 class Sandbox:
     """One sandbox: the calls that the demo makes, each checked for its status."""
 
-    def __init__(self, ports: dict[str, int]) -> None:
+    def __init__(self, ports: dict[str, int], image: str = "python:3.14-slim") -> None:
+        self._image = image
         self._api = httpx.Client(base_url=f"http://127.0.0.1:{ports['http']}", timeout=60)
         self._proxy = httpx.Client(base_url=f"http://127.0.0.1:{ports['proxy']}", timeout=60)
         self.id = ""
 
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._api.close()
+        self._proxy.close()
+
     def create(self) -> str:
-        body = {"image": "python:3.14-slim"}
+        body = {"image": self._image}
         url = "/v1/namespaces/default/sandboxes"
         answer = checked(self._api.post(url, params={"wait": "true"}, json=body)).json()
         self.id = answer["sandbox_id"]
@@ -262,7 +270,8 @@ def main() -> int:
                 system = System(data_dir)
                 system.wait_up()
                 notes.append(f"API http://127.0.0.1:{system.ports['http']}")
-            play(screen, Sandbox(system.ports))
+            with Sandbox(system.ports) as sandbox:
+                play(screen, sandbox)
             with screen.step("stop"):
                 status = system.stop()
                 expect(status == 0, f"`longshore up` ended with status {status}")

@@ -1,7 +1,8 @@
 """What is promised to be fast, measured beside a floor taken in the same run.
 
     make bench                        all of it
-    make bench ARGS="--only create"   one of: version, up, worker, create, daemon, docker, podman
+    make bench ARGS="--only create"   one of: version, up, worker, create, daemon, docker, podman,
+                                      idle
 
 Machines are shared and noisy: trust the ratios, and the medians more than the worst. Nothing here
 is a test; a figure that misses its target is marked and the exit status is 0 all the same.
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.bench import engines
 from tests.bench.daemon import daemon, resident
 from tests.bench.figures import Figure, execute, first_output, run, timed
+from tests.bench.idle import idle
 from tests.system.harness import free_port, system
 
 LONGSHORE = str(Path(sys.executable).with_name("longshore"))
@@ -117,6 +119,7 @@ GROUPS: dict[str, Callable[[], Iterator[Figure]]] = {
     "daemon": daemon,
     "docker": engines.docker,
     "podman": engines.podman,
+    "idle": idle,
 }
 
 

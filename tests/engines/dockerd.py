@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.engines.images import Image, archive
-from tests.engines.processes import command_line, mounts, spawn, wait_gone
+from tests.engines.processes import command_line, has_ended, mounts, spawn, wait_gone
 
 _START_SECONDS: Final = 60.0
 _SYSTEM: Final = "unix:///var/run/docker.sock"
@@ -91,7 +91,7 @@ class PrivateDocker:
         pid = self._spawn()
         deadline = time.monotonic() + _START_SECONDS
         while not self.docker.answers():
-            if not command_line(Path("/proc", str(pid))) or time.monotonic() > deadline:
+            if has_ended(pid) or time.monotonic() > deadline:
                 text = self.log.read_text(errors="replace")
                 raise RuntimeError(f"dockerd does not start:\n{text[-3000:]}")
             time.sleep(0.05)
@@ -130,7 +130,7 @@ class PrivateDocker:
         net = self._make_bridge()
         # One that ended with a dockerd that was killed would be taken to live, until it is reaped.
         containerd = self.directory / "exec/containerd/containerd.pid"
-        if containerd.exists() and not command_line(Path("/proc", containerd.read_text().strip())):
+        if containerd.exists() and has_ended(int(containerd.read_text())):
             containerd.unlink()
         argv = [
             *("dockerd", "--host", self.docker.address, "--pidfile", str(self._pidfile)),

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.engines.images import Image, archive
-from tests.engines.processes import command_line, mounts, spawn, wait_gone
+from tests.engines.processes import has_ended, mounts, spawn, wait_gone
 
 _START_SECONDS: Final = 30.0
 _SYSTEM: Final = "unix:///run/podman/podman.sock"
@@ -101,7 +101,7 @@ class PrivatePodman:
         self._pidfile.write_text(str(pid))
         deadline = time.monotonic() + _START_SECONDS
         while not self.podman.answers():
-            if not command_line(Path("/proc", str(pid))) or time.monotonic() > deadline:
+            if has_ended(pid) or time.monotonic() > deadline:
                 text = self.log.read_text(errors="replace")
                 raise RuntimeError(f"podman does not start:\n{text[-3000:]}")
             time.sleep(0.02)

@@ -20,13 +20,23 @@ def spawn(argv: Sequence[str], environment: Mapping[str, str], log: Path) -> int
 
 
 def wait_gone(pid: int) -> None:
-    """Wait for a process to end. One that nobody has reaped yet has no command line any more."""
+    """Wait for a process to end."""
     deadline = time.monotonic() + _STOP_SECONDS
     while time.monotonic() < deadline:
-        if not command_line(Path("/proc", str(pid))):
+        if has_ended(pid):
             return
         time.sleep(0.02)
     raise RuntimeError(f"process {pid} does not stop")
+
+
+def has_ended(pid: int) -> bool:
+    """Also when nobody has reaped it yet. Its command line tells nothing: while it becomes another
+    program, it has none for a moment."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
 def command_line(process: Path) -> str:

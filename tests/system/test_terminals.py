@@ -85,10 +85,14 @@ def test_a_terminal_is_used_through_the_proxy(tmp_path: Path) -> None:
                 shown += receive(sock)[1][1:]
             send(sock, BINARY, b"\x01" + struct.pack("!HH", 99, 33))
             send(sock, BINARY, b"\x00word\n")
-            shown = b""
+            shown, ended = b"", b""
             while (message := receive(sock))[0] == BINARY:
-                shown += message[1][1:]
+                if message[1][:1] == b"\x00":
+                    shown += message[1][1:]
+                else:
+                    ended += message[1]
             assert shown == b"33 99\r\ngot word\r\n"
+            assert ended == b"\x03" + struct.pack("!i", 5)
             assert message == (CLOSE, struct.pack("!H", 1000) + b"exit:5")
         assert whole.daemon(sandbox, "GET", path).json()["exit_code"] == 5
         assert whole.daemon(sandbox, "DELETE", path).status_code == 204

@@ -17,12 +17,12 @@ from tests.engines.dockerd import Docker
 
 ROOT = Path(__file__).parents[3]
 CORE = [law.id for law in in_profile(DRIVER_LAWS, Profile.CORE)]
-SHARE = 1 if os.environ.get("LONGSHORE_ALL_LAWS") else 6
-"""All of them take minutes, which `make laws` gives them; here it is one law in six."""
+SHARE = 1 if os.environ.get("LONGSHORE_ALL_LAWS") else 12
+"""All of them take minutes, which `make laws` gives them; here it is one law in twelve."""
 
 
 @pytest.mark.timeout(1500)
-@pytest.mark.parametrize(("ready", "first"), [(0, 0), (2, 3)], ids=["without-pool", "with-pool"])
+@pytest.mark.parametrize(("ready", "first"), [(0, 0), (2, 6)], ids=["without-pool", "with-pool"])
 def test_the_laws_of_the_core_are_kept(
     docker_engine: Docker, tmp_path: Path, ready: int, first: int
 ) -> None:

@@ -37,6 +37,8 @@ _HOLDER: Final = "longshore-network-"
 _AGAIN_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 8.0
 _AT_ONCE: Final = 8
+_LULL_SECONDS: Final = 0.3
+"""Longer than a container takes to be made and started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,8 @@ class Networks:
         """As they were when they had been started: nothing of them that is asked for changes."""
         self._image: str | None = None
         self._ear = Ear()
+        self._taken = -_LULL_SECONDS
+        """When one was last asked for."""
 
     @property
     def label(self) -> str:
@@ -74,6 +78,7 @@ class Networks:
 
     async def take(self) -> Network:
         """A network for a container that is about to be made. To be settled, or given back."""
+        self._taken = anyio.current_time()
         if self._ready:
             holder = self._ready.pop(0)
             self._given.add(holder)
@@ -115,6 +120,7 @@ class Networks:
         with self._events.listening(self._owner) as self._ear:
             while True:
                 try:
+                    await self._lull()
                     await self._tidy()
                     await self._fill()
                 except EngineUnavailable:
@@ -134,6 +140,15 @@ class Networks:
 
     # Keeping.
 
+    async def _lull(self) -> None:
+        """Wait until nobody makes a container, as long as some networks are left: what is done for
+        the next ones would slow this one down."""
+        while len(self._ready) > self._size // 4:
+            rest = self._taken + _LULL_SECONDS - anyio.current_time()
+            if rest <= 0:
+                break
+            await anyio.sleep(rest)
+
     async def _tidy(self) -> None:
         """Remove holders that hold nothing: of an earlier worker, or whose container is gone."""
         ours = {*self._ready, *self._given}
@@ -149,6 +164,7 @@ class Networks:
 
     async def _fill(self) -> None:
         while len(self._ready) < self._size:
+            await self._lull()
             self._ready.append(await self._hold())
 
     async def _hold(self) -> str:
