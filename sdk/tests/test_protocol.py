@@ -148,6 +148,18 @@ def test_a_result_with_a_gap_ends_before_it_and_says_so(world: World) -> None:
     assert (result.stdout, result.truncated) == (b"ab", True)
 
 
+def test_output_that_the_sandbox_had_no_room_for_is_told_of(world: World) -> None:
+    lost = event(exit_code=0, output_lost=True)
+    world.on("POST", RUN, httpx.Response(200, content=STARTED + frame(1, b"ab") + lost))
+    result = world.attach().run("x")
+    assert (result.stdout, result.ok, result.truncated) == (b"ab", True, True)
+    world.on("GET", FOLLOW, httpx.Response(200, content=frame(1, b"ab") + lost))
+    output = world.attach().process(7).connect()
+    assert output.output_lost is None
+    assert [chunk.data for chunk in output] == [b"ab"]
+    assert output.output_lost is True
+
+
 def test_an_answer_that_ends_without_an_outcome_is_a_cut_too(world: World) -> None:
     world.on("POST", RUN, httpx.Response(200, content=STARTED + frame(1, b"a")))
     world.on("GET", FOLLOW, httpx.Response(200, content=frame(1, b"b") + ENDED_WELL))

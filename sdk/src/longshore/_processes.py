@@ -227,6 +227,7 @@ async def _collect(follower: Follower, max_output: int | None) -> Collected:
         room = max(0, most - len(buffer))
         buffer += chunk.data[:room] if room < len(chunk.data) else chunk.data
         truncated = truncated or room < len(chunk.data)
+    lost = follower.end is not None and follower.end.output_lost
     return Collected(
-        stdout=bytes(kept["stdout"]), stderr=bytes(kept["stderr"]), truncated=truncated
+        stdout=bytes(kept["stdout"]), stderr=bytes(kept["stderr"]), truncated=truncated or lost
     )

@@ -31,6 +31,7 @@ async def attend(process: AsyncProcess, *, interactive: bool) -> int:
                 console.warn_of_gap(chunk)
                 descriptor = console.STDOUT if chunk.stream == "stdout" else console.STDERR
                 await console.write(descriptor, chunk.data)
+            console.warn_of_loss(output)
         tasks.cancel_scope.cancel()
     info = await process.info()
     return TIMED_OUT if info.timed_out else status(info.exit_code)

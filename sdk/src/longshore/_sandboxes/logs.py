@@ -89,6 +89,7 @@ class _Printer:
                     data += newline
                 rests[chunk.stream] = rest
                 await self._print(process, chunk.stream, data)
+            console.warn_of_loss(output)
         for stream, rest in rests.items():
             await self._print(process, stream, rest and rest + b"\n")
 
