@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import httpx
 import longshore
@@ -16,101 +14,24 @@ from longshore._carrier import finish
 from longshore._http import BlockingCarrier
 from longshore._session import Listing, Session
 
-API, PROXY = "http://api.test:8900", "http://proxy.test:8095"
-INFO = {
-    "id": "sb",
-    "namespace": "default",
-    "status": "running",
-    "image": "i",
-    "created_at": 1,
-    "timeout_secs": 600,
-    "resources": {"cpus": 1, "memory_mb": 1, "disk_mb": 1},
-    "sandbox_url": PROXY,
-}
-ENDED = {**INFO, "status": "terminated", "outcome": "Success(Timeout)", "sandbox_url": None}
-KEY = "sk-very-secret"
-Handler = Callable[[httpx.Request], httpx.Response]
-
-
-class Cut(httpx.SyncByteStream):
-    """A body that breaks off."""
-
-    def __init__(self, *pieces: bytes) -> None:
-        self._pieces = pieces
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._pieces
-        raise httpx.RemoteProtocolError("incomplete chunked read")
-
-
-def fresh(answer: httpx.Response) -> httpx.Response:
-    """As it comes from the wire: not yet read."""
-    if isinstance(answer.stream, Cut):
-        return httpx.Response(answer.status_code, stream=answer.stream)
-    stream = httpx.ByteStream(answer.content)
-    return httpx.Response(answer.status_code, headers=answer.headers, stream=stream)
-
-
-class World:
-    """Server, proxy and daemon: what each route answers, and what was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[httpx.Request] = []
-        self.info: dict[str, Any] = INFO
-        self.routes: dict[tuple[str, str], list[Any]] = {}
-
-    def on(self, method: str, path: str, *answers: httpx.Response | Exception) -> None:
-        """Answer so, one after the other; the last one for ever."""
-        self.routes[method, path] = list(answers)
-
-    def answer(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
-        answers = self.routes.get((request.method, request.url.path))
-        if answers is None:
-            if request.url.path == "/api/v1/health":
-                return httpx.Response(200, json={"healthy": True})
-            return httpx.Response(200, json=self.info)
-        found = answers.pop(0) if len(answers) > 1 else answers[0]
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    def carrier(self) -> BlockingCarrier:
-        return BlockingCarrier(httpx.MockTransport(lambda request: fresh(self.answer(request))))
-
-    def attach(self) -> Sandbox:
-        endpoint = longshore.Endpoint(api_url=API, api_key=KEY)
-        return Sandbox(finish(Session.attach(self.carrier(), "sb", endpoint)))
-
-    def create(self, **options: Any) -> Sandbox:
-        options = {"api_url": API, "api_key": KEY, **options}
-        return Sandbox(finish(Session.create(self.carrier(), None, options)))  # type: ignore[arg-type]
-
-    def sent(self, method: str, path: str) -> list[httpx.Request]:
-        return [one for one in self.asked if (one.method, one.url.path) == (method, path)]
-
-
-CREATE = "/v1/namespaces/default/sandboxes"
-ONE = f"{CREATE}/sb"
-RUN = "/api/v1/processes/frames"
-FOLLOW = "/api/v1/processes/7/frames"
-
-
-def frame(kind: int, data: bytes) -> bytes:
-    return bytes([kind, 0, 0, 0]) + len(data).to_bytes(4) + data
-
-
-def event(**members: Any) -> bytes:
-    return frame(0, json.dumps(members).encode())
-
-
-def complaint(http: int, code: str, *, retryable: bool = False, **more: Any) -> httpx.Response:
-    body = {"error": "no", "message": "no", "code": code, "retryable": retryable}
-    return httpx.Response(http, json={**body, "request_id": "r", **more})
-
-
-STARTED = event(pid=7, started_at=1)
-ENDED_WELL = event(exit_code=0)
+from sdk.tests.world import (
+    API,
+    CREATE,
+    ENDED,
+    ENDED_WELL,
+    FOLLOW,
+    INFO,
+    KEY,
+    ONE,
+    RUN,
+    STARTED,
+    Cut,
+    World,
+    complaint,
+    event,
+    frame,
+    fresh,
+)
 
 
 @pytest.fixture

@@ -156,6 +156,12 @@ class Fields:
             raise self._wrong(name)
         return float(value)
 
+    def count(self, name: str, most: int) -> int:
+        value = self.required(name, int)
+        if not 0 <= value <= most:
+            raise self._wrong(name)
+        return value
+
     def has(self, name: str) -> bool:
         return self._values.get(name) is not None
 

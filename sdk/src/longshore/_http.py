@@ -8,29 +8,27 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
+    Awaitable,
     Callable,
     Coroutine,
     Generator,
-    Iterable,
-    Iterator,
     Mapping,
 )
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from io import IOBase
 from time import sleep
-from typing import IO, Any, Final, cast
+from typing import Any, Final, cast
 
 import anyio
 import anyio.to_thread
 import httpx
 
-from longshore._carrier import CarryError, Request, Source, T
+from longshore._carrier import CarryError, Request, Source, T, Work, finish
 from longshore._deadline import remaining
+from longshore._sources import AsyncPieces, BlockingPieces, async_pieces, pieces
 from longshore._wires import (
     CONNECT_SECONDS,
     AsyncWire,
@@ -41,9 +39,6 @@ from longshore._wires import (
 )
 
 _CLOSE_SECONDS: Final = 1.0
-_PIECE: Final = 256 << 10
-_END: Final = bytes(bytearray(b"the end"))
-"""No piece is this very object."""
 _LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 
@@ -100,6 +95,13 @@ def _parsed(url: str) -> httpx.URL:
     return parsed
 
 
+def _first(error: BaseException) -> BaseException:
+    """What has happened first, of what has happened at once."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
+
+
 class _Answer:
     """The head of an answer, whoever reads its body."""
 
@@ -140,7 +142,7 @@ class BlockingCarrier:
     async def open(self, request: Request) -> _BlockingStream:
         client = self._client(_check_url(request.url))
         body = request.body
-        content = body if body is None or isinstance(body, bytes) else _pieces(body)
+        content = body if body is None or isinstance(body, bytes) else pieces(body)
         built = client.build_request(
             request.method,
             request.url,
@@ -159,6 +161,22 @@ class BlockingCarrier:
 
     async def call(self, function: Callable[[], T]) -> T:
         return function()
+
+    def pieces(self, source: Source) -> BlockingPieces:
+        return BlockingPieces(source)
+
+    async def both(
+        self, main: Work[None], beside: Work[T], stop: Callable[[BaseException], Awaitable[None]]
+    ) -> T:
+        # What is beside is in the thread: it waits for nobody but the sandbox, where it is stopped.
+        with ThreadPoolExecutor(1, "longshore") as pool:
+            found = pool.submit(copy_context().run, lambda: finish(beside()))
+            try:
+                await main()
+                return found.result()
+            except BaseException as exc:
+                await stop(exc)
+                raise
 
     async def finally_do(self, work: Coroutine[Any, Any, None], seconds: float) -> None:
         del seconds  # What it awaits has deadlines of its own, and nobody can cancel us.
@@ -216,7 +234,7 @@ class AsyncCarrier:
     async def open(self, request: Request) -> _AsyncStream:
         client = self._client(_check_url(request.url))
         body = request.body
-        content = body if body is None or isinstance(body, bytes) else _async_pieces(body)
+        content = body if body is None or isinstance(body, bytes) else async_pieces(body)
         built = client.build_request(
             request.method,
             request.url,
@@ -236,6 +254,27 @@ class AsyncCarrier:
     async def call(self, function: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(function)
 
+    def pieces(self, source: Source) -> AsyncPieces:
+        return AsyncPieces(source)
+
+    async def both(
+        self, main: Work[None], beside: Work[T], stop: Callable[[BaseException], Awaitable[None]]
+    ) -> T:
+        del stop  # It can be cancelled instead.
+        found = list[T]()
+
+        async def keep() -> None:
+            found.append(await beside())
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(keep)
+                await main()
+        except BaseExceptionGroup as exc:
+            error = _first(exc)
+            raise error from error.__cause__
+        return found[0]
+
     async def finally_do(self, work: Coroutine[Any, Any, None], seconds: float) -> None:
         with anyio.move_on_after(seconds, shield=True):
             await work
@@ -254,33 +293,3 @@ class AsyncCarrier:
                 verify=_context(tls), limits=_LIMITS, cookies=_no_jar(), transport=self._transport
             )
         return self._clients[tls]
-
-
-def _pieces(source: Source) -> Generator[bytes]:
-    if isinstance(source, AsyncIterable):
-        raise TypeError("an AsyncSandbox takes async iterables; a Sandbox takes plain ones")
-    if _is_file(source):
-        while piece := cast("IO[bytes]", source).read(_PIECE):
-            yield piece
-    else:
-        yield from cast("Iterable[bytes]", source)
-
-
-async def _async_pieces(source: Source) -> AsyncGenerator[bytes]:
-    if isinstance(source, AsyncIterable):
-        async for piece in cast("AsyncIterator[bytes]", source):
-            yield piece
-        return
-    # Plain ones may block: on a disk, or on whatever a generator waits for.
-    pieces = _pieces(source)
-    while (piece := await anyio.to_thread.run_sync(_next, pieces)) is not _END:
-        yield piece
-
-
-def _next(pieces: Iterator[bytes]) -> bytes:
-    # Not `next` alone: StopIteration cannot leave a thread.
-    return next(pieces, _END)
-
-
-def _is_file(source: object) -> bool:
-    return isinstance(source, IOBase) or hasattr(source, "read")
