@@ -87,12 +87,41 @@ def test_an_answer_that_ends_without_an_outcome_is_a_cut_too(world: World) -> No
     assert world.attach().run("x").stdout == b"ab"
 
 
-def test_a_command_that_may_have_started_is_not_started_again(world: World) -> None:
-    world.on("POST", RUN, httpx.ReadError("reset"))
-    with pytest.raises(longshore.SandboxConnectionError) as caught:
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (httpx.ReadError("reset"), "CONNECTION_LOST"),
+        (httpx.ReadTimeout("silence"), "TIMEOUT"),
+        (complaint(502, "CONNECTION_CLOSED", retryable=True), "CONNECTION_CLOSED"),
+        (complaint(504, "READ_TIMEOUT", retryable=True), "READ_TIMEOUT"),
+        (httpx.Response(503, html="<h1>Sorry</h1>"), "HTTP_503"),
+    ],
+)
+def test_a_command_that_may_have_started_is_not_started_again_by_anybody(
+    world: World, answer: httpx.Response | Exception, code: str
+) -> None:
+    world.on("POST", RUN, answer)
+    with pytest.raises(SandboxError) as caught:
         world.attach().run("x")
-    assert caught.value.code == "CONNECTION_LOST"
+    assert (caught.value.code, caught.value.retryable) == (code, False)
     assert len(world.sent("POST", RUN)) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.ConnectError("refused"),
+        complaint(429, "TOO_MANY_SESSIONS", retryable=True),
+        complaint(503, "SANDBOX_NOT_RUNNING", retryable=True),
+    ],
+)
+def test_what_cannot_have_been_done_may_be_tried_again(
+    world: World, answer: httpx.Response | Exception
+) -> None:
+    world.on("POST", "/api/v1/pty", answer)
+    with pytest.raises(SandboxError) as caught:
+        world.attach().terminal("x")
+    assert caught.value.retryable
 
 
 def test_a_command_is_started_again_when_nobody_can_have_seen_it(world: World) -> None:
