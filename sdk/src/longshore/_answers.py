@@ -103,7 +103,9 @@ class Answer:
     def error(self) -> SandboxError:
         """What it says went wrong."""
         complaint, code = self._complaint(), self.code()
-        message = str(complaint.get("message") or self.body[:200].decode("utf-8", "replace"))
+        # Of a page in front of us, what it says and not how it is laid out.
+        page = " ".join(self.body[:200].decode("utf-8", "replace").split())
+        message = str(complaint.get("message") or page)
         return self._kind(code)(
             code,
             message.strip() or f"answered {self.status}",

@@ -173,7 +173,7 @@ class Processes:
 
     async def start(self, work: Work, *, stdin: bool) -> ProcessInfo:
         body = {**work.body(), "stdin_mode": "pipe" if stdin else "closed"}
-        if work.timeout is not None:
+        if work.timeout is not None and work.timeout < math.inf:
             body["timeout"] = work.timeout
         return await self._start(body, "start")
 
