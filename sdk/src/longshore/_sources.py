@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Generator
+from collections.abc import AsyncIterable, Generator
 from io import IOBase
 from typing import IO, Final, cast
 
@@ -54,9 +54,3 @@ def pieces(source: Source) -> Generator[bytes]:
             yield piece
     else:
         yield from source
-
-
-async def async_pieces(source: Source) -> AsyncGenerator[bytes]:
-    found = AsyncPieces(source)
-    while piece := await found.next():
-        yield piece
