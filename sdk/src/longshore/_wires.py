@@ -10,7 +10,7 @@ import selectors
 import socket
 import ssl
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
@@ -76,12 +76,17 @@ class BlockingWire:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._sending = Lock()
+        # A kernel's socket takes two threads at once; OpenSSL's half of one must not. None waits
+        # while it is held.
+        is_tls = isinstance(sock, ssl.SSLSocket)
+        self._using: AbstractContextManager[object] = Lock() if is_tls else nullcontext()
 
     async def receive(self) -> bytes:
         with _mapped():
             while True:
                 try:
-                    return self._sock.recv(_PIECE)
+                    with self._using:
+                        return self._sock.recv(_PIECE)
                 except _WANTS_TO_READ:
                     self._wait(selectors.EVENT_READ, _SILENCE_SECONDS)
                 except ssl.SSLWantWriteError:
@@ -103,7 +108,8 @@ class BlockingWire:
         with _mapped():
             while rest:
                 try:
-                    rest = rest[self._sock.send(rest) :]
+                    with self._using:
+                        rest = rest[self._sock.send(rest) :]
                 except ssl.SSLWantReadError:
                     self._wait(selectors.EVENT_READ, None)
                 except (BlockingIOError, ssl.SSLWantWriteError):
@@ -120,10 +126,11 @@ class BlockingWire:
                 raise TimeoutError
 
     async def close(self) -> None:
-        with suppress(OSError):
-            # Whoever waits for it wakes up.
-            self._sock.shutdown(socket.SHUT_RDWR)
-        self._sock.close()
+        with self._using:
+            with suppress(OSError):
+                # Whoever waits for it wakes up.
+                self._sock.shutdown(socket.SHUT_RDWR)
+            self._sock.close()
 
 
 async def dial_async(target: Target) -> AsyncWire:
