@@ -170,6 +170,7 @@ OF_THE_SDK: Final[Mapping[str, str]] = MappingProxyType(
         "CONNECTION_FAILED": "Nobody can be reached there. Nothing has been done.",
         "CONNECTION_LOST": "It was cut in the middle. What was asked for may have been done.",
         "DEADLINE_EXCEEDED": "The time of `deadline()` is over. What was asked for may be done.",
+        "FILE_CHANGED": "A file was changed while it was being read. Read it again.",
         "TIMEOUT": "Nothing came for too long, or the `timeout` of a wait is over.",
     }
 )
