@@ -15,13 +15,14 @@ from contextlib import aclosing, closing, contextmanager, suppress
 from itertools import repeat
 from pathlib import Path
 
+import anyio
 import httpx
 import pytest
 import trustme
 from longshore import deadline
 from longshore._carrier import CarryError, Request, finish
 from longshore._http import AsyncCarrier, BlockingCarrier
-from longshore._wires import Target, dial_blocking
+from longshore._wires import BlockingWire, Target, dial_async, dial_blocking
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 
@@ -135,6 +136,41 @@ async def test_nothing_takes_the_way_of_the_environment_also_by_awaiting(
         assert stream.status == 200
         await stream.close()
     await carrier.close()
+
+
+def fill(sock: socket.socket) -> None:
+    """Until nothing more goes: whoever is there does not read."""
+    sock.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            sock.send(b"x" * 65536)
+
+
+def never() -> bytes:
+    raise AssertionError("there is no room for it")
+
+
+def test_where_there_is_no_room_nothing_is_taken_nor_waited_for() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wire = BlockingWire(ours)
+        finish(wire.send_at_once(lambda: b"pong"))
+        assert theirs.recv(9) == b"pong"
+        fill(ours)
+        finish(wire.send_at_once(never))
+
+
+async def test_where_there_is_no_room_nothing_is_taken_nor_waited_for_also_by_awaiting() -> None:
+    with peer(lambda client, over: over.wait(20)) as url:
+        parsed = httpx.URL(url)
+        wire = await dial_async(Target(host=parsed.host, port=parsed.port or 0, context=None))
+        with anyio.move_on_after(0.3):
+            # Until nothing more goes: whoever is there does not read.
+            while True:
+                await wire.send(lambda: b"x" * 65536)
+        with anyio.fail_after(5):
+            await wire.send_at_once(never)
+        await wire.close()
 
 
 ECHO = """

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Final
 
 import anyio
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSStream
 
 from longshore._carrier import CarryError
@@ -96,10 +96,11 @@ class BlockingWire:
         with self._sending:
             self._send(take())
 
-    async def send_unless_busy(self, take: Callable[[], bytes]) -> None:
+    async def send_at_once(self, take: Callable[[], bytes]) -> None:
         if self._sending.acquire(blocking=False):
             try:
-                self._send(take())
+                if _has_room(self._sock):
+                    self._send(take())
             finally:
                 self._sending.release()
 
@@ -131,6 +132,13 @@ class BlockingWire:
                 # Whoever waits for it wakes up.
                 self._sock.shutdown(socket.SHUT_RDWR)
             self._sock.close()
+
+
+def _has_room(sock: socket.socket) -> bool:
+    """Whether a few bytes can go at once."""
+    with _mapped(), _Selector() as selector:
+        selector.register(sock, selectors.EVENT_WRITE)
+        return bool(selector.select(0))
 
 
 async def dial_async(target: Target) -> AsyncWire:
@@ -168,8 +176,8 @@ class AsyncWire:
             async with self._sending:
                 await self._stream.send(take())
 
-    async def send_unless_busy(self, take: Callable[[], bytes]) -> None:
-        if not self._sending.locked():
+    async def send_at_once(self, take: Callable[[], bytes]) -> None:
+        if not self._sending.locked() and _has_room(self._stream.extra(SocketAttribute.raw_socket)):
             await self.send(take)
 
     async def close(self) -> None:
