@@ -32,8 +32,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SOON = 2.0
 """Seconds within which whoever waits must learn that there is nothing to wait for."""
 CYCLES = int(
-    os.environ.get("LONGSHORE_SDK_CYCLES") or (2_000 if os.environ.get("LONGSHORE_CI") else 200)
+    os.environ.get("LONGSHORE_SDK_CYCLES") or (300 if os.environ.get("LONGSHORE_CI") else 30)
 )
+"""So many sandboxes are created, used and destroyed, one after the other."""
 SERVE = """
 import http.server, sys
 class Echo(http.server.BaseHTTPRequestHandler):
@@ -554,12 +555,9 @@ class TestTrouble:
         before = descriptors()
         for _ in range(50):
             cycle()
-        for _ in range(max(10, CYCLES // 50)):
+        for _ in range(CYCLES):
             with Sandbox.create() as created:
                 next(iter(created.start("yes")))
-        for _ in range(CYCLES):
-            with Sandbox.attach(sandbox.id):
-                pass
         for _ in range(20):
             assert next(Sandbox.list()).id
         assert descriptors() <= before

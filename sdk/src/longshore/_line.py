@@ -33,6 +33,7 @@ _SUSPICIOUS: Final = frozenset(
         "SANDBOX_NOT_FOUND",
         "SANDBOX_NOT_RUNNING",
         "STOPPING",
+        "TIMEOUT",
     }
 )
 """After these, the sandbox may be gone."""

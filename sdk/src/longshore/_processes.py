@@ -36,6 +36,7 @@ _SHORTEST_TIMEOUT_SECONDS: Final = 0.001
 _MOST_INPUT: Final = 256 << 10
 """Of one request: so much is kept here until the process has taken it."""
 _IN_PART: Final = 202
+_LAST_TRY_SECONDS: Final = 0.3
 _RESTART_SECONDS: Final = 30.0
 """The daemon asks for ten seconds, and then does not ask any more."""
 
@@ -137,11 +138,16 @@ class Processes:
 
     async def _abandon(self, follower: Follower, error: BaseException) -> None:
         """Leave no command behind whose result nobody will have."""
-        gone = isinstance(error, SandboxTerminatedError | SandboxNotFoundError)
-        if follower.pid is None or follower.end is not None or gone:
+        if isinstance(error, SandboxTerminatedError | SandboxNotFoundError):
             return
+        code = error.code if isinstance(error, SandboxError) else ""
+        if follower.pid is None or follower.end is not None or code == "DEADLINE_EXCEEDED":
+            # A deadline is kept by the sandbox, too.
+            return
+        # Who has been silent for long is asked once more, and not waited for.
+        seconds = _LAST_TRY_SECONDS if code == "TIMEOUT" else CLEANUP_SECONDS
         try:
-            await self.end(follower.pid, error)
+            await self.end(follower.pid, error, seconds)
         except SandboxError as exc:
             error.add_note(f"and then: {exc}")
 
@@ -225,12 +231,14 @@ class Processes:
         ask = Ask(method="DELETE", path=f"/processes/{pid}", phase="kill")
         await self._line.ask(ask, patience)
 
-    async def end(self, pid: int, error: BaseException | None) -> None:
+    async def end(
+        self, pid: int, error: BaseException | None, seconds: float = CLEANUP_SECONDS
+    ) -> None:
         """Kill it, even though a deadline has passed or the caller is being cancelled."""
-        await self._line.carrier.finally_do(self._end(pid, error), CLEANUP_SECONDS + 1)
+        await self._line.carrier.finally_do(self._end(pid, error, seconds), seconds + 1)
 
-    async def _end(self, pid: int, error: BaseException | None) -> None:
-        with cleaning_up(CLEANUP_SECONDS):
+    async def _end(self, pid: int, error: BaseException | None, seconds: float) -> None:
+        with cleaning_up(seconds):
             await self.kill(pid, Patience.after(error))
 
     async def write(self, pid: int, source: Source | str) -> None:
