@@ -12,6 +12,7 @@ import pytest
 from longshore_daemon.inside.loop import Loop, Wait, pause
 from longshore_daemon.inside.process import Command
 from longshore_daemon.inside.processes import Processes
+from longshore_daemon.inside.store import Store
 from longshore_daemon.inside.terminal import Onlooker, Size
 from longshore_daemon.inside.terminals import Patience, Terminals
 
@@ -442,7 +443,7 @@ class TestPatience:
     @staticmethod
     def live(tmp_path: Path, patience: Patience, script: str, story: Callable[..., Any]) -> None:
         loop = Loop()
-        processes = Processes(loop, dict(os.environ), (str(tmp_path),))
+        processes = Processes(loop, dict(os.environ), Store((str(tmp_path),)))
         terminals = Terminals(loop, processes, patience)
 
         async def main() -> None:

@@ -45,10 +45,9 @@ class FollowRoutes:
             events.prefix = b"event: output\n"
             events.named = len(streams) > 1
             await events.send_all(process, float("inf"))
-            lost: dict[str, JSON] = {"output_lost": True} if process.output.lost else {}
             # Without the space, which SSE leaves to the sender: to clients of the field that look
             # for `data: `, every such line is a line of output.
-            await exchange.send(b"event: eof\ndata:" + dumps(lost) + b"\n\n")
+            await exchange.send(b"event: eof\ndata:" + dumps(_losses(process)) + b"\n\n")
             await exchange.close()
 
     async def run(self, exchange: Exchange) -> None:
@@ -86,9 +85,13 @@ def outcome(process: Process) -> dict[str, JSON]:
         told["signal"] = process.signal
     if process.timed_out:
         told["timed_out"] = True
-    if process.output.lost:
-        told["output_lost"] = True
-    return told
+    return told | _losses(process)
+
+
+def _losses(process: Process) -> dict[str, JSON]:
+    """What of its output could not be kept: all from a place among both streams on."""
+    lost_from = process.output.lost_from
+    return {} if lost_from is None else {"output_lost": True, "output_lost_from": lost_from}
 
 
 class _Events:
