@@ -30,6 +30,8 @@ KEPT_OF_EACH = 2 << 30
 """How many bytes of each stream are kept."""
 _KEPT = 1000
 """How many ended processes are remembered, with their output."""
+_LEFT_SECONDS = 1.0
+"""How long after the end of one with a timeout is looked whether there is anybody left of it."""
 _POLL_SECONDS = 0.02
 _KILL_SECONDS = 2.0
 _CLD_EXITED = 1
@@ -127,11 +129,18 @@ class Processes:
             await Wait(bells=(process.changed,))
 
     async def _limit(self, process: Process, deadline: float) -> None:
-        while process.running:
-            if not await Wait(bells=(process.changed,), deadline=deadline):
-                process.timed_out = True
-                process.kill()
+        """Kill it in the end; also what it has left behind, if it has ended by itself."""
+        while process.running and await Wait(bells=(process.changed,), deadline=deadline):
+            continue
+        if process.running:
+            process.timed_out = True
+        else:
+            # Looking costs more than waiting does, and who has started it is being answered now.
+            await Wait(deadline=min(deadline, monotonic() + _LEFT_SECONDS))
+            if not process.has_left():
                 return
+            await Wait(deadline=deadline)
+        process.kill()
 
     def reap(self) -> None:
         """Take the status of every child that has ended, our own and adopted ones."""
@@ -164,13 +173,13 @@ class Processes:
         return (*self._table.values(), *self.others.values())
 
     def _signal_all(self, number: int) -> None:
-        kin = _look_around() if number == SIGKILL else None
+        kin = _look_around()
         for group in self._groups():
             try:
                 if number == SIGKILL:
                     group.kill(kin)
                 else:
-                    group.ask_to_end()
+                    group.ask_to_end(kin)
             except PermissionError:
                 continue
         if os.getpid() == 1:

@@ -20,6 +20,7 @@ from longshore_daemon.inside.signals import SIGCONT, SIGHUP
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from longshore_daemon.inside.jsontext import JSON
+    from longshore_daemon.inside.kin import Kin
     from longshore_daemon.inside.process import Command
 
 HISTORY = 1 << 20
@@ -140,7 +141,7 @@ class Terminal(Group):
         self.attendance.ring()
         self.progress.ring()
 
-    def ask_to_end(self) -> None:
+    def ask_to_end(self, kin: Kin | None = None) -> None:
         self.hang_up(float("inf"))
 
     def hang_up(self, seconds: float) -> None:
