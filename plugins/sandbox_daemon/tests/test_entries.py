@@ -67,12 +67,15 @@ class TestDirectories:
         assert os.listdir(outside) == ["precious"]
         assert len(os.listdir(f"/proc/{daemon.process.pid}/fd")) == before
 
-    def test_a_link_to_one_is_removed_alone(self, daemon: Daemon, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("end", ["", "/", "//", "/.", "/./"])
+    def test_a_link_to_one_is_removed_alone(self, daemon: Daemon, tmp_path: Path, end: str) -> None:
         (tmp_path / "directory").mkdir()
+        (tmp_path / "directory/file").touch()
         (tmp_path / "link").symlink_to("directory")
-        path = query(tmp_path / "link", recursive="true")
+        path = query(f"{tmp_path}/link{end}", recursive="true")
         assert daemon.http.delete(f"files?{path}").status_code == 204
         assert os.listdir(tmp_path) == ["directory"]
+        assert os.listdir(tmp_path / "directory") == ["file"]
 
     def test_everything_is_too_much(self, daemon: Daemon) -> None:
         for path in ("/", "//", "/."):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from longshore_daemon.inside.environment import is_me
 from longshore_daemon.inside.exchange import ApiError, Exchange
 from longshore_daemon.inside.fields import Fields
-from longshore_daemon.inside.process import Command, Process, StdinClosed
+from longshore_daemon.inside.process import Command, Process, Stdin, StdinClosed
 from longshore_daemon.inside.signals import HIGHEST
 from longshore_daemon.inside.spawn import SpawnError
 
@@ -19,6 +21,9 @@ _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 _NAME_LIMIT = 128
 _RESTART_SECONDS = 10.0
 """Between SIGTERM and SIGKILL for one that is restarted."""
+_STDIN_SECONDS = 20.0
+"""How long a process may leave a piece of its input. Who is on the way to here has patience for a
+minute, and a second piece may wait behind the first."""
 
 
 def read_command(fields: Fields) -> Command:
@@ -57,10 +62,11 @@ def find(processes: Processes, pid: str) -> Process:
 
 
 class ProcessRoutes:
-    __slots__ = ("_processes",)
+    __slots__ = ("_processes", "_stdin_seconds")
 
-    def __init__(self, processes: Processes) -> None:
+    def __init__(self, processes: Processes, stdin_seconds: float = _STDIN_SECONDS) -> None:
         self._processes = processes
+        self._stdin_seconds = stdin_seconds
 
     async def create(self, exchange: Exchange) -> None:
         fields = Fields(await exchange.receive_json())
@@ -130,17 +136,33 @@ class ProcessRoutes:
         stdin = find(self._processes, pid).stdin
         if stdin is None:
             raise ApiError(400, "STDIN_NOT_WRITABLE", "Process stdin is not writable")
-        await stdin.take_turn()
-        try:
-            while data := await exchange.receive():
-                await stdin.write(data, exchange.stream.gone)
-            if not stdin.writable:
-                raise StdinClosed("Process stdin is closed")
-        except StdinClosed as exc:
-            raise ApiError(400, "STDIN_NOT_WRITABLE", str(exc)) from exc
-        finally:
-            stdin.end_turn()
-        await exchange.answer_nothing()
+        taken = 0
+        if whole := await stdin.take_turn(monotonic() + self._stdin_seconds):
+            try:
+                whole, taken = await self._pass_on(exchange, stdin)
+            except StdinClosed as exc:
+                raise ApiError(400, "STDIN_NOT_WRITABLE", str(exc)) from exc
+            finally:
+                stdin.end_turn()
+        if whole:
+            await exchange.answer_nothing()
+        else:
+            exchange.leave_body()
+            told = ("Longshore-Bytes-Written", str(taken))
+            await exchange.answer(202, {"bytes_written": taken}, told)
+
+    async def _pass_on(self, exchange: Exchange, stdin: Stdin) -> tuple[bool, int]:
+        """Whether the process has taken all of the body, and how much. Raises StdinClosed."""
+        taken = 0
+        while data := await exchange.receive():
+            deadline = monotonic() + self._stdin_seconds
+            length = await stdin.write(data, exchange.stream.gone, deadline)
+            taken += length
+            if length < len(data):
+                return False, taken
+        if not stdin.writable:
+            raise StdinClosed("Process stdin is closed")
+        return True, taken
 
     async def close_stdin(self, exchange: Exchange, pid: str) -> None:
         stdin = find(self._processes, pid).stdin
