@@ -437,6 +437,19 @@ class TestWatch:
         assert str(tmp_path / "a" / "b" / "later") not in seen
         events.close()
 
+    def test_a_tree_may_be_as_deep_as_a_path_is_long(self, daemon: Daemon, tmp_path: Path) -> None:
+        deepest = f"{tmp_path}/d"
+        for _ in range(1500):
+            os.mkdir(deepest)
+            deepest += "/d"
+        events = self.events(daemon, tmp_path, recursive="true")
+        assert next(events)[0] == "ready"
+        Path(deepest).touch()
+        assert next(events)[1]["path"] == deepest
+        path = query(tmp_path / "d", recursive="true")
+        assert daemon.http.delete(f"files?{path}").status_code == 204
+        assert os.listdir(tmp_path) == []
+
     def test_it_ends_with_what_is_watched(self, daemon: Daemon, tmp_path: Path) -> None:
         (tmp_path / "directory").mkdir()
         events = self.events(daemon, tmp_path / "directory")

@@ -31,7 +31,10 @@ Daemon = Any
 DOCUMENT = Path(__file__).parents[3] / "docs" / "sandbox-daemon.openapi.yaml"
 EXAMPLES = int(os.environ.get("LONGSHORE_EXAMPLES", "40"))
 """For each operation; a long run takes thousands."""
-TYPED = {"STOPPING", "DISK_FULL", "CONNECTION_REFUSED", "CONNECTION_TIMEOUT"}
+TYPED = {
+    *("STOPPING", "DISK_FULL", "CONNECTION_REFUSED", "CONNECTION_TIMEOUT"),
+    "UNSUPPORTED_CAPABILITY",
+}
 """What may be answered with 500 and above."""
 ENDLESS = ("text/event-stream", "application/vnd.longshore.frames")
 

@@ -221,6 +221,18 @@ def test_a_body_of_the_wrong_shape_is_refused(daemon: Daemon, body: Any, message
     assert answer.json()["error"] == message
 
 
+@pytest.mark.parametrize("field", ["restart", "health_check", "runtime"])
+@pytest.mark.parametrize("route", ["processes", "processes/run", "processes/frames"])
+def test_what_nobody_would_do_is_refused_rather_than_ignored(
+    daemon: Daemon, route: str, field: str
+) -> None:
+    body = {"command": "true", field: {"policy": "always"}}
+    answer = daemon.http.post(route, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (501, "UNSUPPORTED_CAPABILITY")
+    assert answer.json()["error"] == f"{field}: processes are not managed here; leave it out"
+    assert daemon.start("true", **{field: None})["pid"]
+
+
 @pytest.mark.parametrize("field", ["command", "args", "env"])
 def test_half_a_character_is_refused_rather_than_breaking_off(daemon: Daemon, field: str) -> None:
     values = {"command": '"\\ud800"', "args": '["\\uDC80"]', "env": '{"A": "\\ud800"}'}

@@ -13,7 +13,7 @@ from longshore_daemon.inside.loop import Loop, Wait, pause
 from longshore_daemon.inside.process import Command
 from longshore_daemon.inside.processes import Processes
 from longshore_daemon.inside.store import Store
-from longshore_daemon.inside.terminal import Onlooker, Size
+from longshore_daemon.inside.terminal import Onlooker, Size, Terminal
 from longshore_daemon.inside.terminals import Patience, Terminals
 
 Daemon = Any
@@ -483,3 +483,29 @@ class TestPatience:
             assert processes.others == {}
 
         self.live(tmp_path, Patience(kept=0.3), "exit 0", story)
+
+    def test_one_that_gets_the_number_of_an_ended_one_ends_as_well(self, tmp_path: Path) -> None:
+        async def story(terminals: Any, terminal: Any, processes: Any) -> None:
+            while terminal.running:
+                await Wait(deadline=time.monotonic() + 0.01)
+                processes.reap()
+            process = processes.spawn(Command("true", []))
+            # What the kernel does when the numbers have gone round.
+            processes.others[process.pid] = processes.others.pop(terminal.pid)
+            deadline = time.monotonic() + 10
+            while process.running:
+                assert time.monotonic() < deadline
+                processes.reap()
+                await pause()
+            assert process.exit_code == 0
+
+        self.live(tmp_path, Patience(), "exit 0", story)
+
+
+def test_what_those_write_who_stay_behind_is_read_to_a_bound() -> None:
+    """The end of its program is told, however fast they are."""
+    without_end = os.open("/dev/zero", os.O_RDONLY)
+    terminal = Terminal((os.getpid(), "mark"), without_end, Command("sh", []), Size(24, 80))
+    terminal.collect()
+    assert terminal.total == 1 << 20
+    os.close(without_end)

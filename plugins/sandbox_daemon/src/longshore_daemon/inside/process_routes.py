@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 _NAME_LIMIT = 128
+_MANAGED = ("restart", "health_check", "runtime")
+"""What clients of the field can ask of a process, and nobody does for it here."""
 _RESTART_SECONDS = 10.0
 """Between SIGTERM and SIGKILL for one that is restarted."""
 _STDIN_SECONDS = 20.0
@@ -27,7 +29,8 @@ minute, and a second piece may wait behind the first."""
 
 
 def read_command(fields: Fields) -> Command:
-    """What a request asks to be started. Raises ApiError 400 or 422."""
+    """What a request asks to be started. Raises ApiError 400, 422 or 501."""
+    fields.refuse(*_MANAGED)
     command = Command(fields.required_text("command"), fields.texts("args"))
     command.env = fields.environment("env")
     command.working_dir = fields.text("working_dir")

@@ -151,14 +151,19 @@ class Processes:
                 return
             if found is None:
                 return
-            group = self.others.get(found.si_pid) or self._table.get(found.si_pid)
+            group = self._running(found.si_pid)
             if group is not None:
                 group.collect()
             os.waitid(os.P_PID, found.si_pid, os.WEXITED)
-            if group is not None and group.running:
+            if group is not None:
                 exited = found.si_code == _CLD_EXITED
                 status = found.si_status
                 group.end(status if exited else None, None if exited else status)
+
+    def _running(self, pid: int) -> Group | None:
+        """Whose number that is: those who had it before and have ended may still be known."""
+        known = (self.others.get(pid), self._table.get(pid))
+        return next((group for group in known if group is not None and group.running), None)
 
     async def stop(self, grace_seconds: float) -> None:
         """End them all: SIGTERM to every group, SIGKILL to what is left after the grace."""

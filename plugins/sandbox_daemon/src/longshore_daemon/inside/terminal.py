@@ -30,6 +30,8 @@ _KEPT = 4 << 20
 _AHEAD = 262144
 """How far the program may be ahead of the fastest who looks on."""
 _PIECE = 65536
+_DRAIN_LIMIT = 1 << 20
+"""No terminal holds more: what a program showed before its end has been read after so much."""
 _HUNG_UP_SECONDS = 0.1
 _ROWS, _COLUMNS = 500, 1000
 
@@ -186,8 +188,9 @@ class Terminal(Group):
             os.close(master)
 
     def collect(self) -> None:
-        while self._read_once():
-            continue
+        left = _DRAIN_LIMIT
+        while left > 0 and (length := self._read_once()):
+            left -= length
 
     def end(self, code: int | None, signal: int | None) -> None:
         super().end(code, signal)
