@@ -449,8 +449,11 @@ class TestPatience:
         async def main() -> None:
             command = Command("sh", ["-c", script])
             await story(terminals, terminals.open(command, Size(24, 80)), processes)
+            told.append(script)
 
+        told = list[str]()
         loop.run(main())
+        assert told, "the story broke off: a loop lets no error out"
 
     def test_nobody_looking_on_for_long_ends_it(self, tmp_path: Path) -> None:
         async def story(terminals: Any, terminal: Any, processes: Any) -> None:

@@ -40,11 +40,14 @@ class Bench:
             process = self.processes.spawn(command)
             try:
                 await story(process)
+                told.append(script)
             finally:
                 process.kill()
                 await self.wait_ended(process)
 
+        told = list[str]()
         self.loop.run(main())
+        assert told, "the story broke off: a loop lets no error out"
 
     async def wait_ended(self, process: Process) -> None:
         while process.running:
