@@ -9,13 +9,12 @@ from __future__ import annotations
 from time import monotonic
 
 from longshore_daemon.inside.exchange import Exchange
-from longshore_daemon.inside.fields import Fields
 from longshore_daemon.inside.jsontext import dumps
 from longshore_daemon.inside.lines import Gap, Line, Lines
 from longshore_daemon.inside.loop import Wait, pause
 from longshore_daemon.inside.output import STDERR, STDOUT
 from longshore_daemon.inside.output_routes import Batch, describe, streams_of
-from longshore_daemon.inside.process_routes import find, read_command, spawn
+from longshore_daemon.inside.process_routes import find, read_run, start
 from longshore_daemon.inside.stream import Disconnected
 
 TYPE_CHECKING = False
@@ -55,10 +54,7 @@ class FollowRoutes:
 
         The client may hang up: the process goes on, for as long as its timeout lets it.
         """
-        fields = Fields(await exchange.receive_json())
-        command = read_command(fields)
-        command.timeout = fields.positive("timeout")
-        process = spawn(self._processes, command)
+        process = await start(self._processes, exchange, read_run)
         with process.output.open() as reader:
             await _open(exchange)
             await _send(exchange, {"pid": process.pid, "started_at": process.started_at})
