@@ -70,7 +70,7 @@ async def start(
     key = _key_of(exchange)
     if key is None:
         return spawn(processes, read(Fields(body)))
-    # For requests that differ by mistake: each process of ours has sums of its own.
+    # The sum tells apart requests that differ by mistake; it means nothing outside of this process.
     asked = (key, hash(dumps(body)))
     process = processes.asked_under(key)
     if process is None:
