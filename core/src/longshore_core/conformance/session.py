@@ -79,7 +79,8 @@ class Kit:
         try:
             options = _options(config.getoption("plugin_config"))
             subject = find_subject(name, options, kind=kind)
-            other = find_subject(against, kind=kind) if against else None
+            others = _options(config.getoption("--against-config"))
+            other = find_subject(against, others, kind=kind) if against else None
         except LongshoreError as exc:
             raise pytest.UsageError(str(exc)) from exc
         profile = Profile(config.getoption("--profile"))
