@@ -45,14 +45,10 @@ class Exchange:
     async def forward(self) -> None:
         """Have the engine answer."""
         assert self._engine is not None
-        async with (
-            await anyio.connect_unix(self._engine) as engine,
-            anyio.create_task_group() as tasks,
-        ):
+        async with await anyio.connect_unix(self._engine) as engine:
             await engine.send(self._received)
-            tasks.start_soon(_pass_on, self._client, engine)
-            await _pass_on(engine, self._client)
-            tasks.cancel_scope.cancel()
+            async for piece in engine:
+                await self._client.send(piece)
 
     async def lose_answer(self) -> None:
         """Have the engine do it, and tell nobody."""
@@ -79,8 +75,8 @@ async def between(
                 received = await _request(client)
                 if received:
                     await behaviour(Exchange(client, received, engine))
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
-            pass  # the driver has left
+        except (OSError, anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
+            pass  # the driver has left, or the engine is away
 
     async with await anyio.create_unix_listener(socket) as listener, anyio.create_task_group() as t:
         t.start_soon(listener.serve, serve)
@@ -102,11 +98,3 @@ async def _request(client: SocketStream) -> bytes:
     while len(received) < whole:
         received += await client.receive()
     return received
-
-
-async def _pass_on(source: SocketStream, sink: SocketStream) -> None:
-    try:
-        async for piece in source:
-            await sink.send(piece)
-    except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-        pass  # the other one has left

@@ -54,6 +54,8 @@ class Events:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
         self._ears = dict[str | None, set[Ear]]()
+        self.cuts = 0
+        """How often the stream has ended: since then, anything may have happened."""
 
     async def run(self) -> None:
         """Never ends, and never raises for the engine's sake."""
@@ -69,6 +71,7 @@ class Events:
                         self._hear(event)
             except BackendError:
                 pass  # it is away: who asks the engine next is told, with the reason
+            self.cuts += 1
             # Who waits for a container learns nothing new from that.
             self._tell(None)
             # It is down, and nothing tells when it is up again.

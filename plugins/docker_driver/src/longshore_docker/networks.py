@@ -12,6 +12,7 @@ killed leaves nothing that the next one does not find.
 from __future__ import annotations
 
 import hashlib
+import math
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -71,6 +72,8 @@ class Networks:
         self._ear = Ear()
         self._taken = -_LULL_SECONDS
         """When one was last asked for."""
+        self._cuts = 0
+        """Of the engine's events, when it was last looked at what is ready."""
 
     @property
     def label(self) -> str:
@@ -79,7 +82,7 @@ class Networks:
     async def take(self) -> Network:
         """A network for a container that is about to be made. To be settled, or given back."""
         self._taken = anyio.current_time()
-        if self._ready:
+        if self._ready and self._is_sure:
             holder = self._ready.pop(0)
             self._given.add(holder)
             self._ear.tell()
@@ -88,11 +91,11 @@ class Networks:
         return Network(mode=self.name)
 
     def settle(self, network: Network) -> None:
-        """Its container is made: from now on the engine knows whose it is."""
+        """Its container is made, or may be: from now on the engine knows whose it is."""
         self._given.discard(network.holder or "")
 
     def give_back(self, network: Network) -> None:
-        """Nobody has used it."""
+        """For sure, nobody has used it."""
         if network.holder:
             self._given.discard(network.holder)
             self._ready.insert(0, network.holder)
@@ -119,16 +122,20 @@ class Networks:
         """Keep as many ready as there should be, and nothing else. Never ends by itself."""
         with self._events.listening(self._owner) as self._ear:
             while True:
+                patience = math.inf
                 try:
                     await self._lull()
                     await self._tidy()
                     await self._fill()
                 except EngineUnavailable:
-                    pass  # heard of, when it is back
+                    # That it is back is heard of; not that it was only slow.
+                    patience = _AGAIN_SECONDS
                 except BackendError as exc:
                     self._log.warning("docker_network_not_ready", extra={"why": str(exc)})
                     await anyio.sleep(_AGAIN_SECONDS)
-                await self._ear.wait()
+                    continue
+                with anyio.move_on_after(patience):
+                    await self._ear.wait()
 
     async def close(self) -> None:
         """Remove what is ready and unused, and the network when nobody is in it."""
@@ -140,10 +147,15 @@ class Networks:
 
     # Keeping.
 
+    @property
+    def _is_sure(self) -> bool:
+        """Whether what is ready is so still: an engine that stops may end its containers."""
+        return self._cuts == self._events.cuts
+
     async def _lull(self) -> None:
         """Wait until nobody makes a container, as long as some networks are left: what is done for
         the next ones would slow this one down."""
-        while len(self._ready) > self._size // 4:
+        while self._is_sure and len(self._ready) > self._size // 4:
             rest = self._taken + _LULL_SECONDS - anyio.current_time()
             if rest <= 0:
                 break
@@ -151,7 +163,7 @@ class Networks:
 
     async def _tidy(self) -> None:
         """Remove holders that hold nothing: of an earlier worker, or whose container is gone."""
-        ours = {*self._ready, *self._given}
+        cuts, ours = self._events.cuts, {*self._ready, *self._given}
         listed = await self._engine.labelled(self.label)
         # Given out meanwhile, to a container that was not there yet when the engine looked.
         ours |= self._given
@@ -159,6 +171,7 @@ class Networks:
         joined = _joined(listed)
         free = {id_ for id_, each in holders.items() if each.is_running} - joined
         self._ready = [holder for holder in self._ready if holder in free]
+        self._cuts = cuts
         for holder in holders.keys() - (ours & free) - joined:
             await self.release(holder)
 
