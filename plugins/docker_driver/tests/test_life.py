@@ -92,6 +92,22 @@ async def test_running_out_of_memory_is_told_from_a_kill(driver: Driver, shell: 
     assert await driver.wait(handle) == Exit(signal=SIGKILL)
 
 
+async def test_a_kill_is_told_from_a_child_that_ran_out_of_memory(
+    driver: Driver, shell: Shell
+) -> None:
+    script = "python3 -c 'x = bytearray(200 << 20)'; touch $LONGSHORE_SOCKETS/out; exec sleep 1000"
+    limits = Limits(memory_bytes=32 * MIB)
+    spec = shell(script, image=images.BASE.reference, limits=limits, sockets=True)
+    handle = await driver.create(spec)
+    attachment = await driver.start(handle)
+    assert isinstance(attachment.reach, UnixReach)
+    with anyio.fail_after(30):
+        while not Path(attachment.reach.path, "out").exists():
+            await anyio.sleep(0.02)
+    await driver.signal(handle, SIGKILL)
+    assert await driver.wait(handle) == Exit(signal=SIGKILL)
+
+
 async def test_a_crash_is_told_from_a_code(driver: Driver, shell: Shell) -> None:
     crash = ("python3", "-c", "import ctypes; ctypes.string_at(0)")
     spec = shell(name="crash", image=images.BASE.reference, argv=crash)

@@ -298,7 +298,8 @@ class DockerDriver(Driver):
     # Ending.
 
     async def _exit(self, container: Container) -> Exit:
-        past = await self._engine.past(container.id) if is_doubtful(container.exit_code) else ()
+        asks = container.oom_killed or is_doubtful(container.exit_code)
+        past = await self._engine.past(container.id) if asks else ()
         return ending(container.exit_code, oom=container.oom_killed, past=past)
 
     async def _remove(self, container: Container) -> None:

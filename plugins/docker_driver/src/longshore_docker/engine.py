@@ -127,11 +127,11 @@ class Engine:
         return await self._ask(f"read {path} of container {container}", _or_none(read))
 
     async def past(self, container: str) -> list[Mapping[str, Any]]:
-        """Signals that were sent to a container, and whether its memory ran out, as far as the
-        engine remembers: some hundred events."""
+        """Signals that were sent to a container, whether its memory ran out, and when it ended, as
+        far as the engine remembers: some hundred events."""
 
         def read(client: Any) -> list[Mapping[str, Any]]:
-            filters = {"container": [container], "event": ["kill", "oom"]}
+            filters = {"container": [container], "event": ["kill", "oom", "die"]}
             # An end that has come already makes it answer at once.
             return [*client.events(since=0, until=time.time(), filters=filters, decode=True)]
 
