@@ -29,7 +29,6 @@ choice has more: raw sockets, device nodes, capabilities on files."""
 
 _SYS_RESOURCE: Final = 24
 """The capability's number, of capability.h."""
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 class Config(BaseModel):
@@ -114,9 +113,9 @@ class Config(BaseModel):
 
     @property
     def is_local(self) -> bool:
-        """Whether the engine sees the files of this host."""
-        address = self.engine
-        return isinstance(address, UnixAddress) or address.host in _LOOPBACK
+        """Whether the engine sees the files of this host. On a port of this host may listen what
+        leads to another one."""
+        return isinstance(self.engine, UnixAddress)
 
     @field_validator("privileged")
     @classmethod
