@@ -240,6 +240,22 @@ async def test_another_workers_containers_are_not_seen(
     assert [found.phase for found in await driver.survey()] == [Phase.RUNNING]
 
 
+async def test_a_copy_that_somebody_made_of_a_container_is_theirs(
+    driver: Driver, docker: Docker, shell: Shell
+) -> None:
+    handle = await run(driver, shell())
+    image, copy = f"copy-of-{handle.id}", f"zz-{handle.id}"
+    # With all its labels.
+    docker.run("commit", f"indexify-{handle.id}", image)
+    try:
+        docker.run("run", "--name", copy, "--entrypoint", "sh", image, "-c", "true")
+        (found,) = await driver.survey()
+        assert found.phase is Phase.RUNNING
+    finally:
+        docker.run("rm", "--force", copy)
+        docker.run("image", "rm", image)
+
+
 # Recovery.
 
 

@@ -325,7 +325,9 @@ class DockerDriver(Driver):
 
     async def _survey(self) -> list[Found]:
         listed = await self._engine.labelled(f"{OWNER}={self._owner}")
-        names = [each.name for each in listed if CONTAINER in each.labels]
+        # An image that somebody makes of a container has its labels, and so has what it is run in.
+        ours = (each for each in listed if CONTAINER in each.labels)
+        names = [e.name for e in ours if e.name == name_of(ContainerId(e.labels[CONTAINER]))]
         found = dict[str, Found]()
 
         async def look(name: str) -> None:
@@ -333,7 +335,7 @@ class DockerDriver(Driver):
             if container is not None:
                 found[name] = await self._find(container)
 
-        looks = [partial(look, name) for name in names if name]
+        looks = [partial(look, name) for name in names]
         await together(looks, at_once=_AT_ONCE)
         return [found[name] for name in sorted(found)]
 
