@@ -44,6 +44,10 @@ class Config(BaseModel):
     """The engine's network that containers are in, `none` among them. Absent: one of the worker's
     own, in which containers cannot reach each other."""
 
+    host_access: bool = False
+    """Whether containers on the worker's own network may open connections to this host, and to
+    link-local addresses, where clouds answer what a machine may know."""
+
     ready_networks: Annotated[int, Field(ge=0, le=256)] = 4
     """How many network namespaces are kept ready: a container that finds one starts in less than
     half the time. Each costs what the engine needs for a container that does nothing. 0: none."""

@@ -30,6 +30,7 @@ from longshore_docker.answers import JOINED, Container, Listed
 from longshore_docker.config import Config
 from longshore_docker.engine import Engine
 from longshore_docker.events import Ear, Events
+from longshore_docker.firewall import Firewall
 from longshore_docker.specification import NETWORK_ROLE, OWNER, ROLE
 from longshore_docker.together import together
 
@@ -38,6 +39,8 @@ _HOLDER: Final = "longshore-network-"
 _AGAIN_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 8.0
 _AT_ONCE: Final = 8
+_RULES_SECONDS: Final = 30.0
+"""How long rules are taken to be as they were seen."""
 _LULL_SECONDS: Final = 0.3
 """Longer than a container takes to be made and started."""
 
@@ -62,8 +65,11 @@ class Networks:
         mark = hashlib.sha256(host.owner.encode()).hexdigest()[:8]
         self.name = config.network or f"longshore-{mark}"
         self._bridge = None if config.network else f"lsn{mark}"
+        self._firewall = Firewall(self._bridge, config, host.logger) if self._bridge else None
         self._making = anyio.Lock()
         self._made = False
+        self._set_at = (-math.inf, 0)
+        """When the rules were last seen to: the time, and how often events had been cut off."""
         self._ready = list[str]()
         self._given = set[str]()
         self._holders = dict[str, Container]()
@@ -126,6 +132,7 @@ class Networks:
                 try:
                     await self._lull()
                     await self._tidy()
+                    await self._set_rules()
                     await self._fill()
                 except EngineUnavailable:
                     # That it is back is heard of; not that it was only slow.
@@ -142,8 +149,9 @@ class Networks:
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(BackendError):
             removals = [partial(self._engine.remove, holder) for holder in self._ready]
             await together(removals, at_once=_AT_ONCE)
-            if self._bridge:
+            if self._firewall:
                 await self._engine.remove_network(self.name)
+                await self._firewall.remove()
 
     # Keeping.
 
@@ -222,18 +230,28 @@ class Networks:
         return self._image
 
     async def _ensure(self) -> None:
-        """Have our network. One that the config names is the operator's."""
-        if self._bridge is None:
+        """Have our network, closed. One that the config names is the operator's."""
+        if self._bridge is None or self._firewall is None:
             return
         # Two at once would make two of one name.
         async with self._making:
+            await self._set_rules()
             if not self._made and not await self._engine.has_network(self.name):
                 options = {
                     "com.docker.network.bridge.name": self._bridge,
                     "com.docker.network.bridge.enable_icc": "false",
                 }
                 await self._engine.create_network(self.name, options, self.label)
+            if not self._made:
+                self._firewall.look_for_bridge()
             self._made = True
+
+    async def _set_rules(self) -> None:
+        """Whoever keeps other rules of the host may have taken ours away with theirs."""
+        now, cuts = anyio.current_time(), self._events.cuts
+        if self._firewall and (now - self._set_at[0] > _RULES_SECONDS or cuts != self._set_at[1]):
+            await self._firewall.set()
+            self._set_at = now, cuts
 
 
 def _joined(listed: Sequence[Listed]) -> set[str]:
