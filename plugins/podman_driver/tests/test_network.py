@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -73,22 +71,6 @@ async def test_its_attachment_names_the_hosts_side_of_it(
     )
     assert f" {attachment.addresses[0]}/" in done.stdout
     assert "eth0    inet6" not in done.stdout
-
-
-@contextmanager
-def listening(address: str) -> Iterator[int]:
-    with socket.create_server((address, 0)) as server:
-        yield server.getsockname()[1]
-
-
-async def test_it_reaches_the_host_beyond_its_network(driver: Driver, shell: Shell) -> None:
-    """What lies beyond its bridge is routed to: here, another address of the host."""
-    outward = subprocess.run(["ip", "-4", "-o", "address"], capture_output=True, text=True)
-    addresses = [line.split()[3].partition("/")[0] for line in outward.stdout.splitlines()]
-    beyond = next(each for each in addresses if not each.startswith(("127.", "10.249.")))
-    with listening(beyond) as port:
-        handle, _ = await started(driver, python(shell, ASKS, beyond, str(port)))
-        assert await driver.wait(handle) == Exit(code=0)
 
 
 @pytest.mark.parametrize("network", ["none", "podman"])

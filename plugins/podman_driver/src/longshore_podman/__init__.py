@@ -69,6 +69,7 @@ async def open_podman(config: Config, host: Host) -> AsyncGenerator[Runtime]:
                 tasks.start_soon(health.run)
                 tasks.start_soon(parts.images.prepull, host.logger)
                 if networks is not None:
+                    tasks.start_soon(networks.keep_closed)
                     tasks.start_soon(networks.keep_ready)
                 host.logger.info("podman_opened", extra={"version": info.version})
                 yield _runtime(driver, parts, health, info)
@@ -121,7 +122,7 @@ def _open_own_network(
     # Told apart by place as well: two workers may have been given one name.
     mark = hashlib.sha256(f"{host.owner}\0{host.state_dir.resolve()}".encode()).hexdigest()[:8]
     plan = Plan(bridge=config.bridge, subnet=IPv4Network(config.subnet), mark=mark)
-    return open_networks(plan, config.ready_networks, host.logger)
+    return open_networks(plan, config.ready_networks, host.logger, host_access=config.host_access)
 
 
 def _limits(info: Info) -> frozenset[Limit]:

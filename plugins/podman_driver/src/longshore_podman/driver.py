@@ -232,9 +232,9 @@ class PodmanDriver(Driver):
             container = await self._lookup.own(self._lookup.handle(id_))
             if container is not None:
                 await self._engine.remove(container.id)
+            await self._vacate(id_, network)
         except BackendError:
             return  # whatever there is bears our label, and is found when the engine is back
-        await self._vacate(id_, network)
 
     async def _launch(self, id_: ContainerId, container: Container) -> Container:
         await anyio.to_thread.run_sync(self._parts.places.make, id_)
