@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
 from longshore_core import EngineUnavailable, Phase
-
-_ARCHITECTURES: Final = MappingProxyType({"x86_64": "amd64", "aarch64": "arm64"})
-"""As images have them: the words are Go's."""
 
 _NEVER: Final = "0001-01-01"
 """How Podman writes a time that has not been."""
@@ -60,21 +55,6 @@ class Info:
     storage_driver: str
     storage_path: str
     backing: str
-
-    @classmethod
-    def guessed(cls) -> Info:
-        """Of an engine on this host that has never been asked."""
-        machine = platform.machine()
-        return cls(
-            version="",
-            platform=f"linux/{_ARCHITECTURES.get(machine, machine)}",
-            rootless=os.geteuid() != 0,
-            cgroup_version="",
-            controllers=() if os.geteuid() else ("cpu", "memory", "pids"),
-            storage_driver="overlay",
-            storage_path="/var/lib/containers/storage",
-            backing="",
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

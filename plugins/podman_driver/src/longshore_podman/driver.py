@@ -22,7 +22,6 @@ from longshore_core import (
     Found,
     Handle,
     ImageError,
-    Limit,
     Phase,
     UnixReach,
 )
@@ -34,6 +33,7 @@ from longshore_podman.endings import Witness, exit_of
 from longshore_podman.engine import Engine, Refusal
 from longshore_podman.events import Events
 from longshore_podman.images import Images
+from longshore_podman.known import Known, limits_of
 from longshore_podman.lookup import Lookup
 from longshore_podman.monitors import wait_for_monitors
 from longshore_podman.namespaces import Namespace
@@ -66,8 +66,7 @@ class Parts:
     witness: Witness
     networks: Networks | None
     """`None`: containers join a network of the engine's."""
-    limits: frozenset[Limit]
-    rootless: bool
+    known: Known
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -97,7 +96,7 @@ class PodmanDriver(Driver):
         Raises UnsupportedCapability for a limit that this engine cannot enforce, and BackendError
         for a name that somebody else's container has.
         """
-        check(spec, self._parts.limits)
+        check(spec, limits_of(await self._parts.known.ask()))
         seat = self._seat(spec.id)
         async with seat.turn:
             there = await self._lookup.named(spec.id)
@@ -191,13 +190,16 @@ class PodmanDriver(Driver):
     async def _make(self, spec: ContainerSpec) -> None:
         """Whole, or not at all."""
         parts = self._parts
+        info = await parts.known.ask()
         image = await parts.images.obtain(spec.image or "")
-        network = await parts.networks.acquire() if parts.networks else None
+        # Without root, an engine could not join what root has made.
+        own = None if info.rootless else parts.networks
+        network = await own.acquire() if own else None
         around = Surroundings(
             owner=self._owner,
             image=image,
-            limits=parts.limits,
-            rootless=parts.rootless,
+            limits=limits_of(info),
+            rootless=info.rootless,
             sockets=str(parts.places.sockets(spec.id)) if spec.sockets else None,
             network=network,
         )

@@ -16,6 +16,7 @@ from longshore_podman.answers import Image
 from longshore_podman.config import Config
 from longshore_podman.credentials import find_credentials, header, registry_of
 from longshore_podman.engine import Engine, Refusal
+from longshore_podman.known import Known
 
 Listener = Callable[[PullProgress], None]
 
@@ -48,11 +49,10 @@ class _Pull:
 class Images(ImageStore):
     """Pulls what the engine lacks. Its pulls are tasks of a group that outlives who asks."""
 
-    def __init__(self, engine: Engine, config: Config, native: str, tasks: TaskGroup) -> None:
-        """`native` is the platform that the engine runs, such as `linux/amd64`."""
+    def __init__(self, engine: Engine, config: Config, known: Known, tasks: TaskGroup) -> None:
         self._engine = engine
         self._config = config
-        self._native = native
+        self._known = known
         self._tasks = tasks
         self._pulls: dict[str, _Pull] = {}
 
@@ -66,7 +66,7 @@ class Images(ImageStore):
         while image is None:
             await self._pull(reference, progress)
             image = await self._find(reference)
-        self._refuse_foreign(reference, image)
+        self._refuse_foreign(reference, image, (await self._known.ask()).platform)
         return image
 
     async def prepull(self, logger: logging.Logger) -> None:
@@ -83,8 +83,8 @@ class Images(ImageStore):
         except Refusal as exc:
             raise ImageError(f"image {reference!r}: {exc}") from exc
 
-    def _refuse_foreign(self, reference: str, image: Image) -> None:
-        wanted = (self._config.platform or self._native).split("/")[:2]
+    def _refuse_foreign(self, reference: str, image: Image, native: str) -> None:
+        wanted = (self._config.platform or native).split("/")[:2]
         if image.platform.split("/") != wanted:
             raise ImageError(
                 f"image {reference!r} is for {image.platform}, this engine runs "

@@ -101,10 +101,6 @@ class Networks:
             raise BackendError(f"{what}: {done.said}", retryable=True)
         self._claimed.discard(number)
 
-    async def keep_closed(self) -> None:
-        """Have the rules follow what the host's way out is. Never ends by itself."""
-        await self._firewall.follow()
-
     async def keep_ready(self) -> None:
         """Make namespaces ahead of their time. Never ends by itself."""
         while True:
@@ -165,12 +161,18 @@ class Networks:
 async def open_networks(
     plan: Plan, ready: int, logger: logging.Logger, *, host_access: bool
 ) -> AsyncGenerator[Networks]:
-    """The network, with its bridge up and closed. Whoever has it keeps it so, and ready."""
+    """The network, with its bridge up, closed, and namespaces ready."""
     with open_firewall(plan, logger, host_access=host_access) as firewall:
         networks = Networks(plan, ready, firewall, logger)
         await networks.prepare()
         try:
-            yield networks
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(firewall.follow)
+                tasks.start_soon(networks.keep_ready)
+                try:
+                    yield networks
+                finally:
+                    tasks.cancel_scope.cancel()
         finally:
             with anyio.move_on_after(_TIDY_SECONDS, shield=True):
                 await networks.close()
