@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from signal import SIGKILL, SIGSEGV
@@ -18,6 +19,7 @@ from longshore_core import (
     ImageError,
     Limits,
     Phase,
+    RegistryError,
     UnixReach,
     UnsupportedCapability,
 )
@@ -148,7 +150,7 @@ async def test_how_it_ended_is_known_to_the_next_worker_as_well(
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
-        ({"image": "127.0.0.1:9/none"}, ImageError, "image '127.0.0.1:9/none' cannot be pulled"),
+        ({"image": "127.0.0.1:9/none"}, RegistryError, "image '127.0.0.1:9/none' cannot be pulled"),
         ({"image": "Not An Image"}, ImageError, "'Not An Image' is no reference of an image"),
         ({"image": "UPPER/case"}, ImageError, "image 'UPPER/case'"),
         ({"image": None}, ImageError, "names no image"),
@@ -166,6 +168,28 @@ async def test_what_cannot_be_made_is_refused_by_name(
         await driver.create(shell(**change))
     assert words in str(caught.value)
     assert await driver.survey() == []
+
+
+async def test_a_pull_that_breaks_in_a_way_nobody_has_thought_of_ends_nothing_else(
+    driver: Driver, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "auth.json"
+    file.write_text(json.dumps({"credHelpers": {"127.0.0.1:9": "no\0name"}}))
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(file))
+    with pytest.raises(BackendError, match="cannot be pulled: ValueError: embedded null byte"):
+        await driver.create(shell(image="127.0.0.1:9/none"))
+    assert await end_of(driver, shell("exit 3")) == Exit(code=3)
+
+
+async def test_a_pull_that_takes_too_long_is_no_fault_of_the_images(
+    open_driver: Opener, shell: Shell
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        image = f"127.0.0.1:{silent.getsockname()[1]}/none"
+        async with open_driver(pull_timeout_seconds=0.5) as runtime:
+            with pytest.raises(RegistryError, match=r"within 0\.5 s") as caught:
+                await runtime.driver.create(shell(image=image))
+    assert caught.value.retryable
 
 
 async def test_an_id_that_is_no_name_is_refused_by_name(driver: Driver, shell: Shell) -> None:
