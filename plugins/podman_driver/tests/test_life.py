@@ -277,6 +277,28 @@ async def test_another_workers_containers_are_not_seen(
     assert [found.phase for found in await driver.survey()] == [Phase.RUNNING]
 
 
+async def test_what_somebody_runs_from_a_copy_of_ours_is_theirs(
+    driver: Driver, podman: Podman, shell: Shell
+) -> None:
+    """An image that is made of a container has its labels."""
+    ours = await run(driver, shell())
+    other = shell(name="other")
+    podman.run("commit", "--quiet", f"indexify-{ours.id}", "localhost/longshore/copy")
+    copies = ("zz", f"indexify-{other.id}")
+    try:
+        for name in copies:
+            podman.run("run", "--name", name, "--entrypoint", "", "longshore/copy", "true")
+        assert [found.handle for found in await driver.survey()] == [ours]
+        await driver.remove(Handle(id=other.id))
+        with pytest.raises(BackendError, match=f"the name indexify-{other.id} is taken"):
+            await driver.create(other)
+        await driver.remove(ours)
+        assert podman.run("inspect", "--format", "{{.Name}}", *copies).split() == [*copies]
+    finally:
+        podman.run("rm", "--force", *copies)
+        podman.run("rmi", "localhost/longshore/copy")
+
+
 # Recovery.
 
 

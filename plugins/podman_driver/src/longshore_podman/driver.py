@@ -300,7 +300,7 @@ class PodmanDriver(Driver):
             containers = await self._engine.containers([f"{OWNER}={self._owner}"])
         except Refusal as exc:
             raise EngineUnavailable(f"Podman does not list its containers: {exc}") from exc
-        return [each for each in containers if self._lookup.owns(each) and ID in each.labels]
+        return [each for each in containers if self._lookup.owns(each)]
 
     async def _own_once_up(self) -> list[Container]:
         while True:
