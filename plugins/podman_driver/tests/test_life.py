@@ -98,6 +98,35 @@ async def test_running_out_of_memory_is_told_from_a_kill(driver: Driver, shell: 
     assert await driver.wait(handle) == Exit(signal=SIGKILL)
 
 
+async def test_a_child_that_ran_out_of_memory_is_not_how_it_ends_later(
+    driver: Driver, podman: Podman, shell: Shell
+) -> None:
+    hoard = "python3 -c 'x = bytearray(200 << 20)' || echo $? > $LONGSHORE_SOCKETS/child; "
+    rest = {
+        "image": images.BASE.reference,
+        "sockets": True,
+        "limits": Limits(memory_bytes=32 * MIB),
+    }
+
+    async def once_its_child_is_dead(name: str, then: str = "exec sleep 1000") -> Handle:
+        handle = await driver.create(shell(hoard + then, name, **rest))
+        attachment = await driver.start(handle)
+        assert isinstance(attachment.reach, UnixReach)
+        said = Path(attachment.reach.path, "child")
+        with anyio.fail_after(20):
+            while not said.exists() or said.read_text() != "137\n":
+                await anyio.sleep(0.02)
+        return handle
+
+    assert await driver.wait(await once_its_child_is_dead("code", "exit 3")) == Exit(code=3)
+    handle = await once_its_child_is_dead("ours")
+    await driver.signal(handle, SIGKILL)
+    assert await driver.wait(handle) == Exit(signal=SIGKILL)
+    handle = await once_its_child_is_dead("theirs")
+    podman.run("kill", f"indexify-{handle.id}")
+    assert await driver.wait(handle) == Exit(signal=SIGKILL)
+
+
 async def test_a_crash_is_told_from_a_code(driver: Driver, shell: Shell) -> None:
     crash = ("python3", "-c", "import ctypes; ctypes.string_at(0)")
     spec = shell(name="crash", image=images.BASE.reference, argv=crash)

@@ -4,7 +4,7 @@ container is and what belongs to it."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from signal import Signals
 from typing import Final
 from weakref import WeakValueDictionary
@@ -269,7 +269,9 @@ class PodmanDriver(Driver):
         except Refusal as exc:
             raise BackendError(f"cannot remove container {id_}: {exc}", retryable=True) from exc
         await wait_for_monitors(container.id)
-        seat.exit = exit_of(container, self._parts.witness.ending(container.id))
+        ending = exit_of(container, self._parts.witness.ending(container.id))
+        # What ran until now was killed by the removal, whoever was killed in there before.
+        seat.exit = replace(ending, oom=ending.oom and container.phase is Phase.EXITED)
         self._parts.witness.forget(container.id)
 
     async def _vacate(self, id_: ContainerId, network: Namespace | None = None) -> None:
@@ -289,6 +291,8 @@ class PodmanDriver(Driver):
         await wait_for_monitors(container.id)
         again = await self._engine.container(container.id) or container
         exit_ = exit_of(again, self._parts.witness.ending(container.id))
+        if exit_.oom and await self._engine.was_killed(again.id, again.ended_at):
+            exit_ = replace(exit_, oom=False)
         self._parts.places.record(id_, exit_)
         self._parts.witness.forget(container.id)
         return exit_
