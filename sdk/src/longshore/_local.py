@@ -134,7 +134,8 @@ def _worker(
         | {"listen_addr": monitoring.host, "port": monitoring.port},
         "resource_overrides": {"cpu_count": cores} | _mapping(given, "resource_overrides"),
     }
-    if not any([_mapping(given, key) for key in ("driver", "function_driver", "sandbox_driver")]):
+    drivers = [_mapping(given, key) for key in ("driver", "function_driver", "sandbox_driver")]
+    if not any(drivers):
         derived["driver"] = {"type": "fork_exec"}
     return derived
 
