@@ -92,6 +92,22 @@ async def test_running_out_of_memory_is_told_from_a_kill(driver: Driver, shell: 
     assert await driver.wait(handle) == Exit(signal=SIGKILL)
 
 
+async def test_a_kill_is_told_from_a_child_that_ran_out_of_memory(
+    driver: Driver, shell: Shell
+) -> None:
+    script = "python3 -c 'x = bytearray(200 << 20)'; touch $LONGSHORE_SOCKETS/out; exec sleep 1000"
+    limits = Limits(memory_bytes=32 * MIB)
+    spec = shell(script, image=images.BASE.reference, limits=limits, sockets=True)
+    handle = await driver.create(spec)
+    attachment = await driver.start(handle)
+    assert isinstance(attachment.reach, UnixReach)
+    with anyio.fail_after(30):
+        while not Path(attachment.reach.path, "out").exists():
+            await anyio.sleep(0.02)
+    await driver.signal(handle, SIGKILL)
+    assert await driver.wait(handle) == Exit(signal=SIGKILL)
+
+
 async def test_a_crash_is_told_from_a_code(driver: Driver, shell: Shell) -> None:
     crash = ("python3", "-c", "import ctypes; ctypes.string_at(0)")
     spec = shell(name="crash", image=images.BASE.reference, argv=crash)
@@ -222,6 +238,22 @@ async def test_another_workers_containers_are_not_seen(
         with pytest.raises(BackendError, match="of the worker w-"):
             await runtime.driver.create(shell())
     assert [found.phase for found in await driver.survey()] == [Phase.RUNNING]
+
+
+async def test_a_copy_that_somebody_made_of_a_container_is_theirs(
+    driver: Driver, docker: Docker, shell: Shell
+) -> None:
+    handle = await run(driver, shell())
+    image, copy = f"copy-of-{handle.id}", f"zz-{handle.id}"
+    # With all its labels.
+    docker.run("commit", f"indexify-{handle.id}", image)
+    try:
+        docker.run("run", "--name", copy, "--entrypoint", "sh", image, "-c", "true")
+        (found,) = await driver.survey()
+        assert found.phase is Phase.RUNNING
+    finally:
+        docker.run("rm", "--force", copy)
+        docker.run("image", "rm", image)
 
 
 # Recovery.

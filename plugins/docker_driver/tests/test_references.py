@@ -37,8 +37,10 @@ def test_progress_is_the_sum_of_the_layers() -> None:
     assert layers.hear({"id": "a", "status": "Downloading", "progressDetail": detail})
     assert layers.hear({"id": "b", "status": "Downloading", "progressDetail": detail})
     assert layers.hear({"id": "a", "status": "Download complete"})
+    # Nothing of it has come, because the first attempt failed: the engine leaves out what is zero.
+    assert layers.hear({"id": "d", "status": "Downloading", "progressDetail": {"total": 10}})
     assert not layers.hear({"id": "c", "status": "Already exists"})
-    assert layers.progress == PullProgress(reference="x", done_bytes=13, total_bytes=20)
+    assert layers.progress == PullProgress(reference="x", done_bytes=13, total_bytes=30)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,14 @@ from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
-from longshore_core import BackendError, ImageError, PullProgress, RegistryError
+from longshore_core import (
+    BackendError,
+    ImageError,
+    LongshoreError,
+    PluginCrash,
+    PullProgress,
+    RegistryError,
+)
 from longshore_core.abc import ImageStore
 
 from longshore_docker.answers import Image
@@ -32,7 +39,7 @@ class _Pull:
 
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     done: anyio.Event = field(default_factory=anyio.Event)
-    failure: BackendError | None = None
+    failure: LongshoreError | None = None
     reports: list[Report] = field(default_factory=list[Report])
     latest: PullProgress | None = None
 
@@ -102,6 +109,11 @@ class Images(ImageStore):
             pull.failure = RegistryError(message, retryable=True)
         except BackendError as exc:
             pull.failure = exc
+        except Exception as exc:  # noqa: BLE001 -- here it would end the worker
+            # Theirs who wait, as if they had pulled themselves.
+            shown = f"{type(exc).__name__}: {exc}"
+            pull.failure = PluginCrash("docker", f"the pull of image {reference} raised {shown}")
+            pull.failure.__cause__ = exc
         finally:
             if self._pulls.get(reference) is pull:
                 del self._pulls[reference]
@@ -144,7 +156,7 @@ class Layers:
         detail: Any = news.get("progressDetail") or {}
         match news.get("status"):
             case "Downloading" if detail.get("total"):
-                self._done[layer] = detail["current"]
+                self._done[layer] = detail.get("current", 0)
                 self._total[layer] = detail["total"]
             case "Download complete" | "Pull complete" if layer in self._total:
                 self._done[layer] = self._total[layer]
