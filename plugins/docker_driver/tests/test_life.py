@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from signal import SIGKILL, SIGSEGV
 
@@ -171,6 +171,40 @@ async def test_a_bind_that_does_not_exist_is_refused_by_name(
             await runtime.driver.create(shell(sockets=True))
         assert await runtime.driver.survey() == []
     assert left_of(owner) == ([], [])
+
+
+@pytest.fixture
+def image_of(docker: Docker, owner: str) -> Iterator[Callable[[str, str], str]]:
+    """An image that a script and an instruction have made of busybox."""
+    name = f"made-{owner.partition('/')[0]}"
+
+    def make(script: str, instruction: str) -> str:
+        docker.run("run", "--name", name, images.BUSYBOX.reference, "sh", "-c", script)
+        docker.run("commit", "--change", instruction, name, name)
+        return name
+
+    yield make
+    docker.run("rm", "--force", name)
+    docker.run("image", "rm", "--force", name)
+
+
+async def test_a_user_by_name_has_the_number_that_the_image_gives(
+    driver: Driver, shell: Shell, image_of: Callable[[str, str], str]
+) -> None:
+    image = image_of("echo app:x:77:78::/:/bin/sh >> /etc/passwd", "USER app")
+    handle = await driver.create(shell('touch "$LONGSHORE_SOCKETS/x"', image=image, sockets=True))
+    await driver.start(handle)
+    assert await driver.wait(handle) == Exit(code=0)
+    await driver.remove(handle)
+
+
+async def test_an_image_cannot_have_the_worker_read_without_end(
+    driver: Driver, shell: Shell, image_of: Callable[[str, str], str]
+) -> None:
+    image = image_of("truncate -s 64M /etc/passwd", "USER app")
+    with pytest.raises(ImageError, match="the image's /etc/passwd has more than 1048576 bytes"):
+        await driver.create(shell(image=image, sockets=True))
+    assert await driver.survey() == []
 
 
 async def test_an_engine_that_is_not_there_is_named(host: Host, shell: Shell) -> None:
