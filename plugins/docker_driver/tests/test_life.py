@@ -261,6 +261,13 @@ async def test_a_stale_container_of_ours_is_replaced_when_its_spec_is_another(
     assert len(await driver.survey()) == 1
 
 
+async def test_a_container_that_runs_is_not_replaced(driver: Driver, shell: Shell) -> None:
+    handle = await run(driver, shell())
+    (before,) = await driver.survey()
+    assert await driver.create(shell("exit 2")) == handle
+    assert await driver.survey() == [before]
+
+
 async def test_another_workers_containers_are_not_seen(
     driver: Driver, open_driver: Callable[..., object], shell: Shell, tmp_path: Path
 ) -> None:
@@ -322,6 +329,7 @@ async def test_what_the_engine_can_do_is_declared(runtime: Runtime) -> None:
     declared = (runtime.images, runtime.health, runtime.pause, runtime.usage, runtime.logs)
     assert None not in declared
     assert runtime.exec is not None
+    assert runtime.facts.pause_with_memory
 
 
 async def test_the_first_fingerprint_of_an_engine_that_is_down_comes_within_a_second(

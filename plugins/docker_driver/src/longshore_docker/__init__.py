@@ -121,6 +121,7 @@ def facts_of(config: Config, info: Info | None, mountinfo: Sequence[str]) -> Fac
         sockets=config.is_local,
         recovers=True,
         images=True,
+        pause_with_memory=True,
         mounts=config.is_local,
         network=NetworkMode.NONE if config.network == "none" else NetworkMode.BRIDGE,
     )
