@@ -67,12 +67,15 @@ class TestDirectories:
         assert os.listdir(outside) == ["precious"]
         assert len(os.listdir(f"/proc/{daemon.process.pid}/fd")) == before
 
-    def test_a_link_to_one_is_removed_alone(self, daemon: Daemon, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("end", ["", "/", "//", "/.", "/./"])
+    def test_a_link_to_one_is_removed_alone(self, daemon: Daemon, tmp_path: Path, end: str) -> None:
         (tmp_path / "directory").mkdir()
+        (tmp_path / "directory/file").touch()
         (tmp_path / "link").symlink_to("directory")
-        path = query(tmp_path / "link", recursive="true")
+        path = query(f"{tmp_path}/link{end}", recursive="true")
         assert daemon.http.delete(f"files?{path}").status_code == 204
         assert os.listdir(tmp_path) == ["directory"]
+        assert os.listdir(tmp_path / "directory") == ["file"]
 
     def test_everything_is_too_much(self, daemon: Daemon) -> None:
         for path in ("/", "//", "/."):
@@ -433,6 +436,19 @@ class TestWatch:
             seen.add(next(events)[1]["path"])
         assert str(tmp_path / "a" / "b" / "later") not in seen
         events.close()
+
+    def test_a_tree_may_be_as_deep_as_a_path_is_long(self, daemon: Daemon, tmp_path: Path) -> None:
+        deepest = f"{tmp_path}/d"
+        for _ in range(1500):
+            os.mkdir(deepest)
+            deepest += "/d"
+        events = self.events(daemon, tmp_path, recursive="true")
+        assert next(events)[0] == "ready"
+        Path(deepest).touch()
+        assert next(events)[1]["path"] == deepest
+        path = query(tmp_path / "d", recursive="true")
+        assert daemon.http.delete(f"files?{path}").status_code == 204
+        assert os.listdir(tmp_path) == []
 
     def test_it_ends_with_what_is_watched(self, daemon: Daemon, tmp_path: Path) -> None:
         (tmp_path / "directory").mkdir()

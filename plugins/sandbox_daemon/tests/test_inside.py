@@ -22,6 +22,7 @@ from longshore_daemon.inside.loop import READ, Bell, Loop, Wait, pause
 from longshore_daemon.inside.output import Output
 from longshore_daemon.inside.process import Command
 from longshore_daemon.inside.processes import Processes
+from longshore_daemon.inside.store import Store
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(),
@@ -68,7 +69,7 @@ CHUNKS = st.lists(
 def test_lines_are_the_same_however_their_bytes_arrive(
     tmp_path_factory: pytest.TempPathFactory, chunks: list[tuple[int, str]]
 ) -> None:
-    output = Output(str(tmp_path_factory.mktemp("output") / "1"), 1 << 20)
+    output = Output(Store((str(tmp_path_factory.mktemp("output")),)), 1 << 20)
     for stream, text in chunks:
         output.append(stream, text.encode())
     with output.open() as reader:
@@ -172,7 +173,7 @@ def test_stopping_looks_through_all_processes_a_few_times_however_many_have_ende
         await processes.stop(1)
 
     loop = Loop()
-    processes = Processes(loop, {"PATH": os.environ["PATH"]}, (str(tmp_path),))
+    processes = Processes(loop, {"PATH": os.environ["PATH"]}, Store((str(tmp_path),)))
     loop.run(main())
     assert looks.count("/proc") < 5
 

@@ -12,9 +12,9 @@ import anyio
 from longshore_core import BackendError, Fingerprint, Limits
 from longshore_core.abc import HealthStream
 
-from longshore_podman.answers import Info
 from longshore_podman.engine import Engine
 from longshore_podman.events import Events
+from longshore_podman.known import Known
 
 _FIRST_SECONDS: Final = 0.9
 _LOOK_SECONDS: Final = 10.0
@@ -25,11 +25,11 @@ _PERIOD_SECONDS: Final = 30.0
 class Health(HealthStream):
     """Looks at the engine as long as `run` does, for all who follow it."""
 
-    def __init__(self, engine: Engine, events: Events, info: Info) -> None:
+    def __init__(self, engine: Engine, events: Events, known: Known) -> None:
         self._engine = engine
         self._events = events
-        self._version = info.version
-        self._storage_path = info.storage_path
+        self._known = known
+        self._version = known.info.version if known.info else ""
         self._latest: Fingerprint | None = None
         self._news = anyio.Event()
 
@@ -66,26 +66,32 @@ class Health(HealthStream):
         try:
             with anyio.fail_after(seconds):
                 self._version = await self._engine.ping() or self._version
+                info = await self._known.ask()
                 images = await self._engine.images()
         except TimeoutError:
             return self._unhealthy(f"Podman at {self._engine.address} does not answer in time")
         except BackendError as exc:
             return self._unhealthy(str(exc))
-        name = f"Podman {self._version}"
-        return Fingerprint(healthy=True, engine=name, images=images, free=self._free())
+        return Fingerprint(
+            healthy=True, engine=self._name(), images=images, free=_free(info.storage_path)
+        )
 
     def _unhealthy(self, reason: str) -> Fingerprint:
-        return Fingerprint(healthy=False, reason=reason, engine=f"Podman {self._version}")
+        return Fingerprint(healthy=False, reason=reason, engine=self._name())
 
-    def _free(self) -> Limits:
-        """Of this host, when the engine's files are on it."""
-        try:
-            disk = os.statvfs(self._storage_path)
-            lines = Path("/proc/meminfo").read_text().splitlines()
-        except OSError:
-            return Limits()
-        memory = dict(line.split(":", 1) for line in lines)["MemAvailable"]
-        return Limits(
-            memory_bytes=int(memory.split()[0]) << 10,
-            disk_bytes=disk.f_bavail * disk.f_frsize,
-        )
+    def _name(self) -> str:
+        return f"Podman {self._version}".strip()
+
+
+def _free(storage_path: str) -> Limits:
+    """Of this host, when the engine's files are on it."""
+    try:
+        disk = os.statvfs(storage_path)
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return Limits()
+    memory = dict(line.split(":", 1) for line in lines)["MemAvailable"]
+    return Limits(
+        memory_bytes=int(memory.split()[0]) << 10,
+        disk_bytes=disk.f_bavail * disk.f_frsize,
+    )
