@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from signal import SIGKILL, SIGSEGV
 
@@ -173,6 +173,40 @@ async def test_a_bind_that_does_not_exist_is_refused_by_name(
     assert left_of(owner) == ([], [])
 
 
+@pytest.fixture
+def image_of(docker: Docker, owner: str) -> Iterator[Callable[[str, str], str]]:
+    """An image that a script and an instruction have made of busybox."""
+    name = f"made-{owner.partition('/')[0]}"
+
+    def make(script: str, instruction: str) -> str:
+        docker.run("run", "--name", name, images.BUSYBOX.reference, "sh", "-c", script)
+        docker.run("commit", "--change", instruction, name, name)
+        return name
+
+    yield make
+    docker.run("rm", "--force", name)
+    docker.run("image", "rm", "--force", name)
+
+
+async def test_a_user_by_name_has_the_number_that_the_image_gives(
+    driver: Driver, shell: Shell, image_of: Callable[[str, str], str]
+) -> None:
+    image = image_of("echo app:x:77:78::/:/bin/sh >> /etc/passwd", "USER app")
+    handle = await driver.create(shell('touch "$LONGSHORE_SOCKETS/x"', image=image, sockets=True))
+    await driver.start(handle)
+    assert await driver.wait(handle) == Exit(code=0)
+    await driver.remove(handle)
+
+
+async def test_an_image_cannot_have_the_worker_read_without_end(
+    driver: Driver, shell: Shell, image_of: Callable[[str, str], str]
+) -> None:
+    image = image_of("truncate -s 64M /etc/passwd", "USER app")
+    with pytest.raises(ImageError, match="the image's /etc/passwd has more than 1048576 bytes"):
+        await driver.create(shell(image=image, sockets=True))
+    assert await driver.survey() == []
+
+
 async def test_an_engine_that_is_not_there_is_named(host: Host, shell: Shell) -> None:
     plug = longshore_driver()
     config = plug.config.model_validate({"address": "/nonexistent/docker.sock"})
@@ -225,6 +259,13 @@ async def test_a_stale_container_of_ours_is_replaced_when_its_spec_is_another(
     await driver.create(shell("exit 1"))
     assert await end_of(driver, shell("exit 2")) == Exit(code=2)
     assert len(await driver.survey()) == 1
+
+
+async def test_a_container_that_runs_is_not_replaced(driver: Driver, shell: Shell) -> None:
+    handle = await run(driver, shell())
+    (before,) = await driver.survey()
+    assert await driver.create(shell("exit 2")) == handle
+    assert await driver.survey() == [before]
 
 
 async def test_another_workers_containers_are_not_seen(
@@ -288,6 +329,7 @@ async def test_what_the_engine_can_do_is_declared(runtime: Runtime) -> None:
     declared = (runtime.images, runtime.health, runtime.pause, runtime.usage, runtime.logs)
     assert None not in declared
     assert runtime.exec is not None
+    assert runtime.facts.pause_with_memory
 
 
 async def test_the_first_fingerprint_of_an_engine_that_is_down_comes_within_a_second(

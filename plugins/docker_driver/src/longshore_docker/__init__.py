@@ -121,6 +121,7 @@ def facts_of(config: Config, info: Info | None, mountinfo: Sequence[str]) -> Fac
         sockets=config.is_local,
         recovers=True,
         images=True,
+        pause_with_memory=True,
         mounts=config.is_local,
         network=NetworkMode.NONE if config.network == "none" else NetworkMode.BRIDGE,
         create_seconds=config.pull_timeout_seconds + config.startup_timeout_seconds,

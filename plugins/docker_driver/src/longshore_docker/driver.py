@@ -200,7 +200,8 @@ class DockerDriver(Driver):
     async def _make(self, spec: ContainerSpec, image: Image) -> None:
         while (existing := await self._create(spec, image)) is not None:
             self._refuse_foreign(spec.id, existing)
-            if existing.labels.get(SPEC) == digest(spec):
+            # What runs is in the middle of its life, whatever it was made from.
+            if existing.phase is Phase.RUNNING or existing.labels.get(SPEC) == digest(spec):
                 break
             await self._remove(existing)
 

@@ -41,6 +41,8 @@ ResultT = TypeVar("ResultT")
 
 _ASK_SECONDS: Final = 10
 _THREADS: Final = 32
+_FILE_LIMIT: Final = 1 << 20
+_PIECE: Final = 1 << 16
 
 
 class Refused(BackendError):
@@ -118,11 +120,23 @@ class Engine:
         return cast("Mapping[str, Any]", answer)
 
     async def archive(self, container: str, path: str) -> bytes | None:
-        """A file of a container, in a tar archive; `None` when there is none."""
+        """A small file of a container, in a tar archive; `None` when there is none. Raises
+        ImageError for a large one: how large it is, the image decides."""
 
         def read(client: Any) -> bytes:
-            chunks, _ = client.get_archive(container, path)
-            return b"".join(chunks)
+            # The SDK's own cannot be left early, and the container is locked meanwhile.
+            url = f"{client.base_url}/v{client.api_version}/containers/{container}/archive"
+            with client.get(url, params={"path": path}, stream=True, timeout=_ASK_SECONDS) as said:
+                try:
+                    said.raise_for_status()
+                except requests.exceptions.HTTPError as exc:
+                    docker.errors.create_api_error_from_http_exception(exc)
+                archive = bytearray()
+                for piece in said.iter_content(_PIECE):
+                    archive += piece
+                    if len(archive) > _FILE_LIMIT:
+                        raise ImageError(f"the image's {path} has more than {_FILE_LIMIT} bytes")
+            return bytes(archive)
 
         return await self._ask(f"read {path} of container {container}", _or_none(read))
 

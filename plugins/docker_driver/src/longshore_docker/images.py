@@ -21,7 +21,7 @@ from longshore_core.abc import ImageStore
 from longshore_docker.answers import Image
 from longshore_docker.config import Config
 from longshore_docker.engine import Engine, Refused, parse_reference
-from longshore_docker.specification import sound_platform
+from longshore_docker.platforms import refuse_unrunnable, sound_platform
 from longshore_docker.streams import Streams
 
 Report = Callable[[PullProgress], None]
@@ -67,13 +67,15 @@ class Images(ImageStore):
     async def have(self, reference: str, progress: Report | None = None) -> Image:
         """The image, pulled when it is not there; its programs can run here."""
         name = parse_reference(reference)
+        engine = await self._engine_platform()
+        refuse_unrunnable(self._config, engine)
         image = await self._engine.image(reference)
         if image is None:
             await self._pulled(reference, progress)
             image = await self._engine.image(reference)
         if image is None:
             raise ImageError(f"image {name.repository}:{name.tag} was pulled and is gone again")
-        sound_platform(reference, image, await self._engine_platform(), self._config)
+        sound_platform(reference, image, engine, self._config)
         return image
 
     async def _pulled(self, reference: str, progress: Report | None) -> None:
