@@ -1,6 +1,7 @@
 """Examine our drivers with the conformance kit, and write what came of it into the docs.
 
 python docs/drivers.py [NAME…]   runs the kit over each, or these, and writes reports and table
+python docs/drivers.py --against runs the laws that leave traces over both engines, and compares
 python docs/drivers.py --table   writes the table again from the reports that there are
 python docs/drivers.py --check   says whether it is what the reports say, and of the laws there are
 python docs/drivers.py --golden  keeps a handle of each driver, for the releases to come
@@ -14,17 +15,29 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
-from longshore_core import ContainerId, ContainerSpec, Handle, __version__
-from longshore_core.testing import DRIVER_LAWS, Profile, find_subject, golden, in_profile
+from longshore_core import ContainerId, ContainerSpec, Handle, Host, Plug, __version__
+from longshore_core.abc import Runtime
+from longshore_core.testing import (
+    DRIVER_LAWS,
+    Profile,
+    Settings,
+    find_subject,
+    golden,
+    in_profile,
+    run_laws,
+)
 from longshore_core.testing.bench import bare_host
+from longshore_core.testing.law import IMAGES
 from longshore_core.testing.laws.recover import golden_of
 from longshore_core.testing.report import Report, from_json, matrix
+from longshore_forkexec import Config, open_fork_exec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.engines import images
@@ -46,26 +59,64 @@ DRIVERS = ("docker", "podman", *OWN)
 BEGIN, END = "<!-- drivers: begin -->\n", "<!-- drivers: end -->\n"
 ISOLATION = "<!-- isolation: begin -->\n", "<!-- isolation: end -->\n"
 ISOLATING = ("docker", "podman", "fork_exec")
+UNDECLARED = "fork_exec.undeclared.json"
+SURFACE = "S10.3"
 
 
 def examine(driver: str) -> int:
-    """Run the kit over one driver; the answer is pytest's."""
+    """Run the kit over one driver; the answer is 0 when all is kept that was kept before."""
     REPORTS.mkdir(exist_ok=True)
     file = REPORTS / f"{driver}.json"
+    before = report_of(driver) if file.exists() else None
     command = [sys.executable, "-m", "pytest", "-q", "--pyargs", "longshore_core.conformance"]
     with surroundings(driver) as extra:
         words = [*command, f"--driver={driver}", f"--report={file}", *extra]
         done = subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, check=False)
     if file.exists():
         file.write_text(kept(file.read_text(encoding="utf-8")), encoding="utf-8")
+    lost = lost_since(before, report_of(driver)) if before else []
+    sys.stdout.writelines(f"{driver}: {each}\n" for each in lost)
+    return done.returncode or int(bool(lost))
+
+
+def lost_since(before: Report, now: Report) -> list[str]:
+    """Laws that passed, and of which nobody knows now: what cannot be tried proves nothing."""
+    verdicts = {line.id: line for line in now.lines}
+    return [
+        f"{line.id} passed, and is now {verdicts[line.id].verdict}: {verdicts[line.id].reason}"
+        for line in before.lines
+        if line.verdict == "passed" and line.id in verdicts
+        if verdicts[line.id].verdict not in ("passed", "failed")
+    ]
+
+
+def compare(driver: str, other: str) -> int:
+    """Run the laws that leave traces over two drivers with engines; the answer is pytest's."""
+    laws = ",".join(law.id for law in in_profile(DRIVER_LAWS, Profile.CORE) if law.traced)
+    command = [sys.executable, "-m", "pytest", "-q", "--pyargs", "longshore_core.conformance"]
+    with surroundings(driver) as ours, surroundings(other) as theirs:
+        # Each law runs over both: none may take the engine of one away.
+        words = [each for each in ours if not each.startswith("--engine")]
+        config = next(each for each in theirs if each.startswith("--driver-config="))
+        words += [f"--against={other}", config.replace("--driver-config", "--against-config")]
+        done = subprocess.run(
+            [*command, f"--driver={driver}", f"--laws={laws}", *words],
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            check=False,
+        )
     return done.returncode
 
 
 def kept(report: str) -> str:
     """What is kept of a report, a line a law: how long it took is the machine's."""
     data = json.loads(report.replace(f"{ROOT}/", ""))
+    names = ("id", "group", "name", "verdict", "reason")
     lines = [
-        json.dumps({name: line[name] for name in ("id", "group", "name", "verdict", "reason")})
+        json.dumps(
+            {name: line[name] for name in names}
+            | ({"measured": line["measured"]} if line["group"] == "iso" else {})
+        )
         for line in data.pop("lines")
     ]
     head = json.dumps(data, indent=2).removesuffix("\n}")
@@ -112,17 +163,46 @@ def table() -> str:
 
 def isolation() -> str:
     """What a sandbox is kept from, by driver: laws of the escape suite, one a line. What a driver
-    does not declare, it does not keep anybody from."""
+    does not declare is tried all the same: it says so when it keeps nobody from it."""
     reports = [report_of(driver) for driver in ISOLATING]
+    tried = json.loads((REPORTS / UNDECLARED).read_text(encoding="utf-8"))
     rows = [f"| | {' | '.join(ISOLATING)} |", f"| --- |{' --- |' * len(ISOLATING)}"]
     for lines in zip(*(report.lines for report in reports), strict=True):
         if lines[0].group == "iso" and not lines[0].is_refusal:
             promise = lines[0].name.replace("_", " ")
-            words = (
-                "yes" if line.verdict == "passed" else f"**no**: {line.verdict}" for line in lines
-            )
+            words = (in_short(line.verdict, tried.get(line.id)) for line in lines)
             rows.append(f"| {lines[0].id}: {promise} | {' | '.join(words)} |")
+    measured = [
+        ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in line.measured.items())
+        for report in reports
+        for line in report.lines
+        if line.id == SURFACE
+    ]
+    rows.append(f"| *seen of the kernel* | {' | '.join(text or '*all*' for text in measured)} |")
     return "\n".join(rows) + "\n"
+
+
+def in_short(verdict: str, tried: str | None) -> str:
+    if verdict == "passed":
+        return "yes"
+    if verdict == "not declared" and tried == "passed":
+        return "not promised"
+    return "**no**" if verdict == "not declared" and tried == "failed" else f"**no**: {verdict}"
+
+
+def try_undeclared() -> None:
+    """Ask `fork_exec` for what only drivers with images promise, and keep what came of it."""
+
+    @asynccontextmanager
+    async def claiming(config: Any, host: Host) -> AsyncGenerator[Runtime]:
+        async with open_fork_exec(config, host) as runtime:
+            yield replace(runtime, facts=replace(runtime.facts, images=True))
+
+    laws = [law for law in DRIVER_LAWS if law.group == "iso" and IMAGES in law.requires]
+    plug = Plug(config=Config, open=claiming)
+    outcomes = anyio.run(lambda: run_laws(plug, laws, settings=Settings(image="none/of-them:1")))
+    tried = {outcome.law.id: outcome.verdict.word for outcome in outcomes}
+    (REPORTS / UNDECLARED).write_text(json.dumps(tried, indent=2) + "\n", encoding="utf-8")
 
 
 def report_of(driver: str) -> Report:
@@ -185,8 +265,12 @@ def main() -> int:
         for driver in DRIVERS:
             keep(driver)
         return 0
+    if "--against" in sys.argv:
+        return compare("docker", "podman")
     asked = [word for word in sys.argv[1:] if word in DRIVERS] or DRIVERS
     worst = 0 if "--table" in sys.argv else max([examine(driver) for driver in asked])
+    if "fork_exec" in asked and "--table" not in sys.argv:
+        try_undeclared()
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     return worst
 

@@ -300,6 +300,17 @@ def test_a_driver_in_a_single_file_is_examined_by_module_and_name(tmp_path: Path
     assert "does not conform: mine:Mine" in bad.stdout
 
 
+def test_the_driver_that_another_is_compared_with_has_a_config_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text("engine_away_file: nowhere")
+    words = ("--driver=null", "--laws=L1.4", "--against=reference", "-q")
+    done = pytest_run(*words, "--against-config=other.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    (tmp_path / "other.yaml").write_text("no_such_key: 1")
+    done = pytest_run(*words, "--against-config=other.yaml", cwd=tmp_path)
+    assert done.returncode != 0
+    assert "no_such_key" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

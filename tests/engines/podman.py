@@ -173,11 +173,19 @@ def remove_network(bridge: str) -> None:
     for name in (line.split()[0] for line in listed.stdout.splitlines() if bridge in line):
         subprocess.run(["ip", "netns", "delete", name], check=False)
     subprocess.run(["ip", "link", "delete", bridge], capture_output=True, check=False)
-    for table in ("nat", "filter"):
+    own = (f"{bridge}-host", f"{bridge}-out")
+    for table in ("mangle", "filter", "nat"):
         command = ["iptables", "-w", "-t", table]
         listed = subprocess.run([*command, "-S"], capture_output=True, text=True, check=True)
-        for rule in (line.split() for line in listed.stdout.splitlines() if bridge in line):
-            subprocess.run([*command, "-D", *rule[1:]], check=True)
+        rules = [line.split() for line in listed.stdout.splitlines() if bridge in line]
+        leading = [rule[1:] for rule in rules if rule[0] == "-A" and rule[1] not in own]
+        chains = [rule[1] for rule in rules if rule[0] == "-N"]
+        for words in (
+            *(("-D", *rule) for rule in leading),
+            *(("-F", chain) for chain in chains),
+            *(("-X", chain) for chain in chains),
+        ):
+            subprocess.run([*command, *words], check=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import anyio
 import structlog
 from anyio.abc import TaskStatus
 
-from longshore_core import KernelBug, PluginContractError, __version__
+from longshore_core import KernelBug, Limit, PluginContractError, __version__
 from longshore_core._machine.ledger import Ledger
 from longshore_core._machine.life import Terminated
 from longshore_core._plugins import hooks
@@ -179,7 +179,8 @@ async def _work(
     run: WorkerRun, parts: _Parts, ask: _StopAsked, task_status: TaskStatus[None]
 ) -> None:
     settings, keeper, link = run.settings, parts.keeper, parts.link
-    deadlines = Deadlines(release=settings.startup_timeout_secs)
+    facts = parts.backends.driver.facts
+    deadlines = Deadlines.of(facts, release=settings.startup_timeout_secs)
     performer = Performer(parts.backends, parts.executor_id, deadlines)
     async with anyio.create_task_group() as tasks:
         engine = EngineWatch(parts.backends.driver)
@@ -195,7 +196,10 @@ async def _work(
             if run.with_proxy:
                 linked.start_soon(keep_proxy, settings.state_dir, run.config_file)
             linked.start_soon(_critical, link.run)
-            log.info("Worker is up", containers=len(keeper.containers))
+            unheld = sorted(
+                str(each) for each in {Limit.CPU, Limit.MEMORY, Limit.DISK} - facts.limits
+            )
+            log.info("Worker is up", containers=len(keeper.containers), limits_not_enforced=unheld)
             task_status.started()
             reason = await ask.wait()
             log.info("Worker stops", reason=reason, containers_are=settings.on_exit)

@@ -192,6 +192,11 @@ class Facts:
     tty: bool = False
     live_snapshot: bool = False
     pause_with_memory: bool = False
+    create_seconds: float = 600.0
+    """After which it gives up a `create` by itself, the pull of an image included. The kernel
+    allows a little more."""
+    start_seconds: float = 60.0
+    """The same for `start`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -226,9 +226,13 @@ class Executor(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class Runtime:
-    """What a driver plugin opens. A capability that it lacks is `None`, and stays refused."""
+    """What a driver plugin opens. A capability that it lacks is `None`, and is refused.
+
+    A driver that could not ask its engine declares every limit that it may have to keep, and what
+    holds once the engine has answered: facts and capabilities may be replaced.
+    """
 
     driver: Driver
     facts: Facts

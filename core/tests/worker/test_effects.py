@@ -10,6 +10,7 @@ from longshore_core import (
     ContainerId,
     EngineUnavailable,
     Exit,
+    Facts,
     GuestError,
     Handle,
     ImageError,
@@ -30,7 +31,7 @@ from longshore_core._machine.life import (
     Unhealthy,
     Watch,
 )
-from longshore_core._worker.effects import MESSAGE_LIMIT, Performer
+from longshore_core._worker.effects import MESSAGE_LIMIT, Deadlines, Performer
 
 C1 = ContainerId("c1")
 ORDER = Order(id=C1)
@@ -167,7 +168,7 @@ async def test_an_effect_past_its_deadline_has_failed(performer, world) -> None:
     failed = await performer.perform(C1, Create(order=ORDER))
     assert isinstance(failed, Failed)
     assert (failed.operation, failed.why.code) == ("create", "TIMEOUT")
-    assert failed.why.message == "create was not done within 900 seconds"
+    assert failed.why.message == "create was not done within 630 seconds"
     assert world.cancelled == ["create c1"]
 
 
@@ -221,3 +222,12 @@ async def test_what_was_not_seen_to_be_created_is_looked_for_by_its_id(performer
     assert await performer.perform(C1, Remove(handle=None)) == Removed()
     world.faults["survey"].append(EngineUnavailable("away"))
     assert isinstance(await performer.perform(C1, Remove(handle=None)), Failed)
+
+
+def test_a_driver_gives_up_by_itself_before_the_kernel_does() -> None:
+    facts = Facts(create_seconds=3600, start_seconds=300)
+    deadlines = Deadlines.of(facts, release=10)
+    assert deadlines.create > facts.create_seconds
+    assert deadlines.start > facts.start_seconds
+    assert deadlines.release == 10
+    assert Deadlines.of(Facts(), release=60) == Deadlines()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -17,7 +16,7 @@ from longshore_core.testing.bench import bare_host
 from longshore_podman import longshore_driver
 
 from tests.engines import images
-from tests.engines.podman import Podman
+from tests.engines.podman import Podman, remove_network
 
 Opener = Callable[..., AbstractAsyncContextManager[Runtime]]
 BRIDGE = "lsp-tests"
@@ -36,14 +35,7 @@ def podman(podman_engine: Podman) -> Podman:
 def bridge(podman: Podman) -> Iterator[str]:
     """A network of the tests' own, which is gone afterwards."""
     yield BRIDGE
-    subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True, check=False)
-    for table in ("nat", "filter"):
-        listed = subprocess.run(
-            ["iptables", "-w", "-t", table, "-S"], capture_output=True, text=True, check=True
-        )
-        for rule in (line.split() for line in listed.stdout.splitlines() if BRIDGE in line):
-            command = ["iptables", "-w", "-t", table, "-D", *rule[1:]]
-            subprocess.run(command, capture_output=True, check=True)
+    remove_network(BRIDGE)
 
 
 @pytest.fixture

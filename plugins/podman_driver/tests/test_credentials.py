@@ -108,5 +108,30 @@ async def test_a_file_that_is_not_json_is_named(home: Path) -> None:
         await find_credentials("r.io/a")
 
 
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"credHelpers": ["fake"]}, "credHelpers must be an object, by the names of registries"),
+        ({"auths": "r.io"}, "auths must be an object, by the names of registries"),
+        ({"auths": {"r.io": "bob:s3cret"}}, "the entry for r.io must be an object"),
+        ({"auths": {"r.io": {"auth": 7}}}, "the entry for r.io is not base64"),
+        ({"auths": {"r.io": {"auth": "s3crét"}}}, "the entry for r.io is not base64"),
+    ],
+)
+async def test_a_file_that_says_something_else_is_named_and_no_secret_of_it(
+    home: Path, config: object, words: str
+) -> None:
+    file = home / "docker" / "config.json"
+    write(file, config)
+    with pytest.raises(ImageError) as caught:
+        await find_credentials("r.io/a")
+    assert str(caught.value) == f"{file}: {words}"
+
+
+async def test_a_directory_in_place_of_a_file_is_no_file(home: Path) -> None:
+    (home / "docker" / "config.json").mkdir()
+    assert await find_credentials("r.io/a") is None
+
+
 def test_no_secret_is_shown() -> None:
     assert header(None, "r.io") == {}

@@ -27,7 +27,8 @@ def ended(code: int | None, *, oom: bool = False) -> Container:
         (137, Ending(9, oom=False), Exit(signal=SIGKILL)),
         (137, Ending(9, oom=True), Exit(signal=SIGKILL, oom=True)),
         (137, Ending(None, oom=True), Exit(signal=SIGKILL, oom=True)),
-        (1, Ending(1 << 8, oom=True), Exit(code=1, oom=True)),
+        (139, Ending(11, oom=True), Exit(signal=SIGSEGV)),
+        (1, Ending(1 << 8, oom=True), Exit(code=1)),
         (0, Ending(0, oom=True), Exit(code=0)),
     ],
 )

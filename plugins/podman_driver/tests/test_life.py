@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from signal import SIGKILL, SIGSEGV
@@ -18,6 +19,7 @@ from longshore_core import (
     ImageError,
     Limits,
     Phase,
+    RegistryError,
     UnixReach,
     UnsupportedCapability,
 )
@@ -96,6 +98,35 @@ async def test_running_out_of_memory_is_told_from_a_kill(driver: Driver, shell: 
     assert await driver.wait(handle) == Exit(signal=SIGKILL)
 
 
+async def test_a_child_that_ran_out_of_memory_is_not_how_it_ends_later(
+    driver: Driver, podman: Podman, shell: Shell
+) -> None:
+    hoard = "python3 -c 'x = bytearray(200 << 20)' || echo $? > $LONGSHORE_SOCKETS/child; "
+    rest = {
+        "image": images.BASE.reference,
+        "sockets": True,
+        "limits": Limits(memory_bytes=32 * MIB),
+    }
+
+    async def once_its_child_is_dead(name: str, then: str = "exec sleep 1000") -> Handle:
+        handle = await driver.create(shell(hoard + then, name, **rest))
+        attachment = await driver.start(handle)
+        assert isinstance(attachment.reach, UnixReach)
+        said = Path(attachment.reach.path, "child")
+        with anyio.fail_after(20):
+            while not said.exists() or said.read_text() != "137\n":
+                await anyio.sleep(0.02)
+        return handle
+
+    assert await driver.wait(await once_its_child_is_dead("code", "exit 3")) == Exit(code=3)
+    handle = await once_its_child_is_dead("ours")
+    await driver.signal(handle, SIGKILL)
+    assert await driver.wait(handle) == Exit(signal=SIGKILL)
+    handle = await once_its_child_is_dead("theirs")
+    podman.run("kill", f"indexify-{handle.id}")
+    assert await driver.wait(handle) == Exit(signal=SIGKILL)
+
+
 async def test_a_crash_is_told_from_a_code(driver: Driver, shell: Shell) -> None:
     crash = ("python3", "-c", "import ctypes; ctypes.string_at(0)")
     spec = shell(name="crash", image=images.BASE.reference, argv=crash)
@@ -148,7 +179,7 @@ async def test_how_it_ended_is_known_to_the_next_worker_as_well(
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
-        ({"image": "127.0.0.1:9/none"}, ImageError, "image '127.0.0.1:9/none' cannot be pulled"),
+        ({"image": "127.0.0.1:9/none"}, RegistryError, "image '127.0.0.1:9/none' cannot be pulled"),
         ({"image": "Not An Image"}, ImageError, "'Not An Image' is no reference of an image"),
         ({"image": "UPPER/case"}, ImageError, "image 'UPPER/case'"),
         ({"image": None}, ImageError, "names no image"),
@@ -166,6 +197,28 @@ async def test_what_cannot_be_made_is_refused_by_name(
         await driver.create(shell(**change))
     assert words in str(caught.value)
     assert await driver.survey() == []
+
+
+async def test_a_pull_that_breaks_in_a_way_nobody_has_thought_of_ends_nothing_else(
+    driver: Driver, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "auth.json"
+    file.write_text(json.dumps({"credHelpers": {"127.0.0.1:9": "no\0name"}}))
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(file))
+    with pytest.raises(BackendError, match="cannot be pulled: ValueError: embedded null byte"):
+        await driver.create(shell(image="127.0.0.1:9/none"))
+    assert await end_of(driver, shell("exit 3")) == Exit(code=3)
+
+
+async def test_a_pull_that_takes_too_long_is_no_fault_of_the_images(
+    open_driver: Opener, shell: Shell
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        image = f"127.0.0.1:{silent.getsockname()[1]}/none"
+        async with open_driver(pull_timeout_seconds=0.5) as runtime:
+            with pytest.raises(RegistryError, match=r"within 0\.5 s") as caught:
+                await runtime.driver.create(shell(image=image))
+    assert caught.value.retryable
 
 
 async def test_an_id_that_is_no_name_is_refused_by_name(driver: Driver, shell: Shell) -> None:
@@ -251,6 +304,28 @@ async def test_another_workers_containers_are_not_seen(
         with pytest.raises(BackendError, match="of the worker w-"):
             await runtime.driver.create(shell())
     assert [found.phase for found in await driver.survey()] == [Phase.RUNNING]
+
+
+async def test_what_somebody_runs_from_a_copy_of_ours_is_theirs(
+    driver: Driver, podman: Podman, shell: Shell
+) -> None:
+    """An image that is made of a container has its labels."""
+    ours = await run(driver, shell())
+    other = shell(name="other")
+    podman.run("commit", "--quiet", f"indexify-{ours.id}", "localhost/longshore/copy")
+    copies = ("zz", f"indexify-{other.id}")
+    try:
+        for name in copies:
+            podman.run("run", "--name", name, "--entrypoint", "", "longshore/copy", "true")
+        assert [found.handle for found in await driver.survey()] == [ours]
+        await driver.remove(Handle(id=other.id))
+        with pytest.raises(BackendError, match=f"the name indexify-{other.id} is taken"):
+            await driver.create(other)
+        await driver.remove(ours)
+        assert podman.run("inspect", "--format", "{{.Name}}", *copies).split() == [*copies]
+    finally:
+        podman.run("rm", "--force", *copies)
+        podman.run("rmi", "localhost/longshore/copy")
 
 
 # Recovery.

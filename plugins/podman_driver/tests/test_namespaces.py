@@ -7,7 +7,7 @@ from itertools import islice
 
 from hypothesis import given
 from hypothesis import strategies as st
-from longshore_podman.namespaces import Plan, bridging, free_numbers, inside, outside, rules
+from longshore_podman.namespaces import Plan, bridging, free_numbers, inside, outside
 
 PLAN = Plan(bridge="longshore-pod", subnet=IPv4Network("10.9.0.0/28"), mark="ab")
 
@@ -39,9 +39,3 @@ def test_it_is_closed_before_anything_can_run_in_it() -> None:
     assert isolated < lines.index("link set lsp4 up")
     assert "link set eth0 addrgenmode none" in inside(PLAN, PLAN.at(4))
     assert "link set longshore-pod addrgenmode none" in bridging(PLAN)
-
-
-def test_nothing_is_forwarded_among_neighbours() -> None:
-    *_, (table, chain, last) = rules(PLAN)
-    assert (table, chain, last[-1]) == ("filter", "FORWARD", "DROP")
-    assert last[:4] == ("-i", "longshore-pod", "-o", "longshore-pod")

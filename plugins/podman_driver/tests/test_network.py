@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import pytest
-from longshore_core import Attachment, ContainerSpec, Exit, Handle, NetworkMode
+from longshore_core import Attachment, BackendError, ContainerSpec, Exit, Handle, NetworkMode
 from longshore_core.abc import Driver
 
 from tests.engines import images
@@ -75,22 +74,6 @@ async def test_its_attachment_names_the_hosts_side_of_it(
     assert "eth0    inet6" not in done.stdout
 
 
-@contextmanager
-def listening(address: str) -> Iterator[int]:
-    with socket.create_server((address, 0)) as server:
-        yield server.getsockname()[1]
-
-
-async def test_it_reaches_the_host_beyond_its_network(driver: Driver, shell: Shell) -> None:
-    """What lies beyond its bridge is routed to: here, another address of the host."""
-    outward = subprocess.run(["ip", "-4", "-o", "address"], capture_output=True, text=True)
-    addresses = [line.split()[3].partition("/")[0] for line in outward.stdout.splitlines()]
-    beyond = next(each for each in addresses if not each.startswith(("127.", "10.249.")))
-    with listening(beyond) as port:
-        handle, _ = await started(driver, python(shell, ASKS, beyond, str(port)))
-        assert await driver.wait(handle) == Exit(code=0)
-
-
 @pytest.mark.parametrize("network", ["none", "podman"])
 async def test_a_network_of_podmans_is_used_when_it_is_named(
     open_driver: Opener, shell: Shell, network: str
@@ -150,6 +133,49 @@ async def test_what_a_killed_worker_has_left_is_swept_and_what_is_in_use_is_not(
         assert [each.attachment for each in await runtime.driver.survey()] == [attachment]
         await runtime.driver.remove(handle)
     assert namespaces(bridge) == before
+
+
+@contextmanager
+def immovable(name: str) -> Iterator[None]:
+    """A namespace that cannot be taken away: none, in truth."""
+    place = Path("/run/netns", name)
+    place.mkdir()
+    try:
+        yield
+    finally:
+        place.rmdir()
+
+
+async def test_what_cannot_be_swept_is_told_and_swept_once_it_can(
+    open_driver: Opener, shell: Shell, bridge: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = namespaces(bridge)
+    async with open_driver() as runtime:
+        handle, attachment = await started(runtime.driver, shell())
+        await runtime.driver.remove(handle)
+    stuck = f"{Path(attachment.netns or '').name.rpartition('-')[0]}-3003"
+    with ExitStack() as stack:
+        stack.enter_context(immovable(stuck))
+        async with open_driver() as runtime:
+            await until(lambda: "podman_network_left" in caplog.messages)
+            handle, _ = await started(runtime.driver, shell())
+            await runtime.driver.remove(handle)
+            stack.close()
+            subprocess.run(["ip", "netns", "add", stuck], check=True)
+            await until(lambda: namespaces(bridge) == before)
+
+
+async def test_a_removal_that_leaves_a_namespace_says_so_and_can_be_repeated(
+    driver: Driver, shell: Shell
+) -> None:
+    handle, attachment = await started(driver, shell())
+    name = Path(attachment.netns or "").name
+    subprocess.run(["ip", "netns", "del", name], check=True)
+    words = f"cannot take network namespace {name} away"
+    with immovable(name), pytest.raises(BackendError, match=words):
+        await driver.remove(handle)
+    await driver.remove(handle)
+    assert await driver.survey() == []
 
 
 async def test_more_at_once_than_are_ready_all_get_one(

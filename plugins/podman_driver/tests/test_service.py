@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL
 
 import anyio
 import pytest
-from longshore_core import ContainerSpec, EngineUnavailable, Exit, Phase
+from longshore_core import ContainerSpec, EngineUnavailable, Exit, Limit, Phase
 from longshore_core.abc import Runtime
 
 from tests.engines.podman import Podman, PrivatePodman
@@ -69,16 +70,34 @@ async def test_a_worker_begins_while_its_engine_is_down(
     open_driver: Callable[..., object], service: PrivatePodman, shell: Shell
 ) -> None:
     async with open_driver() as runtime:
-        facts = runtime.facts
         handle = await runtime.driver.create(shell())
     service.stop()
     async with open_driver() as runtime:
-        assert runtime.facts == facts
         with pytest.raises(EngineUnavailable):
             await runtime.driver.survey()
         service.start()
         assert [each.handle for each in await runtime.driver.survey()] == [handle]
         await runtime.driver.remove(handle)
+
+
+async def test_an_engine_that_cannot_be_asked_is_taken_for_one_that_keeps_every_limit(
+    open_driver: Callable[..., object], service: PrivatePodman
+) -> None:
+    """Otherwise the worker would leave out what nobody has declared."""
+    async with open_driver() as runtime:
+        facts = runtime.facts
+        assert facts.limits == {Limit.CPU, Limit.MEMORY, Limit.PIDS}
+    service.stop()
+    async with open_driver() as runtime:
+        assert runtime.facts == replace(facts, limits=frozenset(Limit), pause_with_memory=False)
+        assert (runtime.pause, runtime.usage) == (None, None)
+        service.start()
+        with anyio.fail_after(30):
+            async with runtime.health.fingerprints() as prints:
+                while not (await anext(prints)).healthy:
+                    pass
+        assert runtime.facts == facts
+        assert None not in (runtime.pause, runtime.usage)
 
 
 async def test_an_image_that_arrives_is_told(

@@ -37,7 +37,16 @@ for _law, _limit in (("M1", Limit.MEMORY), ("M2", Limit.CPU), ("M3", Limit.PIDS)
 for _law, _name in (
     ("S1", "ClaimsImagesAndShowsTheHost"),
     ("S2", "ClaimsImagesAndWritesToTheHost"),
-    ("S10", "ClaimsImagesAndSharesTheNetwork"),
+    ("S4", "ClaimsImagesAndKeepsAllPrivileges"),
+    ("S6", "ClaimsImagesAndSharesTheKernelsSettings"),
+    ("S7", "ClaimsImagesAndShowsProcesses"),
+    ("S7.2", "ClaimsImagesAndReachesProcesses"),
+    ("S8", "ClaimsImagesAndMounts"),
+    ("S9", "ClaimsImagesAndShowsEnvironments"),
+    ("S5", "ClaimsImagesAndLeavesSetuidPrograms"),
+    ("S10", "ClaimsImagesAndOpensRawSockets"),
+    ("S10.2", "ClaimsImagesAndSharesTheNetwork"),
+    ("S10.3", "ClaimsImagesAndFiltersNothing"),
 ):
     over_fork_exec(_law, images=True)(type(_name, (Wrapped,), {}))
 

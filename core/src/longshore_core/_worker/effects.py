@@ -47,6 +47,7 @@ from longshore_core._machine.life import (
 from longshore_core._model import (
     ContainerId,
     ContainerSpec,
+    Facts,
     Handle,
     Launch,
     Limit,
@@ -71,6 +72,8 @@ ENGINE_RETRY_SECONDS: Final = 1.0
 STOP_SECONDS: Final = 2.5
 """For a guest to take the request to stop; then PID 1 is signalled."""
 PART_SECONDS: Final = 2.0
+GRACE_SECONDS: Final = 30.0
+"""For a driver to give up by itself, and to take away what it had begun."""
 MESSAGE_LIMIT: Final = 4096
 
 log = structlog.stdlib.get_logger("longshore_core.containers")
@@ -99,15 +102,25 @@ class Backends:
 class Deadlines:
     """How long each class of effect may take, in seconds."""
 
-    create: float = 900
+    create: float = 630
     """Includes the pull of an image."""
-    start: float = 60
+    start: float = 90
     admit: float = 30
     release: float = 60
     halt: float = 5
     remove: float = 60
     engine_retry: float = ENGINE_RETRY_SECONDS
     """Between two attempts to wait for a container while the engine cannot be asked."""
+
+    @classmethod
+    def of(cls, facts: Facts, release: float) -> Deadlines:
+        """Those of a driver that has some of its own, which name what to configure: ours are for
+        one that does not keep them."""
+        return cls(
+            create=facts.create_seconds + GRACE_SECONDS,
+            start=facts.start_seconds + GRACE_SECONDS,
+            release=release,
+        )
 
 
 class Performer:
@@ -318,7 +331,7 @@ class Performer:
 def _enforceable(wanted: Limits, can: frozenset[Limit]) -> Limits:
     """What the driver declares to enforce of the limits that every order carries.
 
-    The rest still counts in the ledger, and the driver's own page says that nothing holds it.
+    The rest still counts in the ledger; the worker says at its start that nothing holds it.
     """
     return Limits(
         cpu_millis=wanted.cpu_millis if Limit.CPU in can else None,

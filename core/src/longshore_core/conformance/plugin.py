@@ -30,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--profile", choices=profiles, default="core", help="how much is asked of it")
     group.addoption("--laws", metavar="IDS", default=None, help="only these laws: L1,E10")
     group.addoption("--against", metavar="NAME", default=None, help="a driver to compare it with")
+    group.addoption("--against-config", metavar="FILE", default=None, help="that driver's YAML")
     group.addoption("--report", metavar="FILE", default=None, help="write the outcome as JSON")
     group.addoption("--matrix", metavar="FILE", default=None, help="and as a table in Markdown")
     group.addoption("--image", default=None, help="an image with /bin/sh, for drivers with images")

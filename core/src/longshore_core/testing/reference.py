@@ -27,7 +27,7 @@ from longshore_core.testing.reference_driver import ReferenceDriver as Reference
 from longshore_core.testing.reference_world import world_file
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(eq=False, slots=True, kw_only=True)
 class ReferenceRuntime(Runtime):
     """A runtime whose time is moved by whoever tests it."""
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext
 from ipaddress import IPv4Network
-from pathlib import Path
 
 import anyio
-from longshore_core import EngineUnavailable, Facts, Host, Limit, NetworkMode, Plug, hookimpl
+from anyio.abc import TaskGroup
+from longshore_core import BackendError, Facts, Host, Limit, NetworkMode, Plug, hookimpl
 from longshore_core.abc import Runtime
 from longshore_core.address import UnixAddress
 
@@ -28,6 +28,7 @@ from longshore_podman.events import Events
 from longshore_podman.exec import PodmanExecutor
 from longshore_podman.health import Health
 from longshore_podman.images import Images
+from longshore_podman.known import Known, limits_of
 from longshore_podman.logs import PodmanLogs
 from longshore_podman.lookup import Lookup
 from longshore_podman.namespaces import Plan
@@ -46,95 +47,105 @@ def longshore_driver() -> Plug[Config, Runtime]:
 @asynccontextmanager
 async def open_podman(config: Config, host: Host) -> AsyncGenerator[Runtime]:
     """Open the driver on what earlier ones have left. Its containers outlive it."""
-    async with open_engine(config.engine) as engine, anyio.create_task_group() as tasks:
-        info = await _info(engine, host)
-        async with _open_own_network(config, host, engine, info) as networks:
-            parts = Parts(
-                engine=engine,
-                lookup=Lookup(engine, host.owner),
-                events=Events(engine, host.logger),
-                images=Images(engine, config, info.platform, tasks),
-                places=Places(host.state_dir.resolve()),
-                witness=Witness(),
-                networks=networks,
-                limits=_limits(info),
-                rootless=info.rootless,
-            )
-            driver = PodmanDriver(config, host.owner, parts)
-            health = Health(engine, parts.events, info)
-            try:
-                tasks.start_soon(parts.events.run)
-                tasks.start_soon(driver.adopt)
-                tasks.start_soon(parts.witness.run)
-                tasks.start_soon(health.run)
-                tasks.start_soon(parts.images.prepull, host.logger)
-                if networks is not None:
-                    tasks.start_soon(networks.keep_ready)
-                host.logger.info("podman_opened", extra={"version": info.version})
-                yield _runtime(driver, parts, health, info)
-            finally:
-                tasks.cancel_scope.cancel()
-                parts.witness.close()
+    # Both outlive the tasks that use them, of which some may never have run.
+    with closing(Witness()) as witness:
+        async with open_engine(config.engine) as engine, anyio.create_task_group() as tasks:
+            known = Known(engine)
+            await _ask(known, host)
+            async with _open_own_network(config, host, engine, known.info) as networks:
+                parts = Parts(
+                    engine=engine,
+                    lookup=Lookup(engine, host.owner),
+                    events=Events(engine, host.logger),
+                    images=Images(engine, config, known, tasks),
+                    places=Places(host.state_dir.resolve()),
+                    witness=witness,
+                    networks=networks,
+                    known=known,
+                )
+                try:
+                    yield _start(config, host, parts, tasks)
+                finally:
+                    tasks.cancel_scope.cancel()
 
 
-async def _info(engine: Engine, host: Host) -> Info:
-    """What the engine says of itself, or will most likely say: a worker can begin while its engine
-    is down."""
+def _start(config: Config, host: Host, parts: Parts, tasks: TaskGroup) -> Runtime:
+    driver = PodmanDriver(config, host.owner, parts)
+    health = Health(parts.engine, parts.events, parts.known)
+    runtime = _runtime(config, driver, parts, health)
+    tasks.start_soon(parts.events.run)
+    tasks.start_soon(driver.adopt)
+    tasks.start_soon(parts.witness.run)
+    tasks.start_soon(health.run)
+    tasks.start_soon(_learn, config, parts, runtime)
+    tasks.start_soon(parts.images.prepull, host.logger)
+    return runtime
+
+
+async def _ask(known: Known, host: Host) -> None:
+    """A worker can begin while its engine is down, and then learns later what that is."""
     try:
-        return await engine.info()
-    except EngineUnavailable as exc:
+        info = await known.ask()
+    except BackendError as exc:
         host.logger.warning("podman_unavailable", extra={"why": str(exc)})
-        return Info.guessed()
+    else:
+        host.logger.info("podman_opened", extra={"version": info.version})
 
 
-def _runtime(driver: PodmanDriver, parts: Parts, health: Health, info: Info) -> Runtime:
+def _runtime(config: Config, driver: PodmanDriver, parts: Parts, health: Health) -> Runtime:
     is_local = isinstance(parts.engine.address, UnixAddress)
-    facts = Facts(
-        limits=parts.limits,
+    runtime = Runtime(
+        driver=driver,
+        facts=_facts(config, parts),
+        images=parts.images,
+        health=health,
+        logs=PodmanLogs(parts.engine, parts.lookup),
+        exec=PodmanExecutor(parts.engine, parts.lookup) if is_local else None,
+    )
+    _declare(config, parts, runtime)
+    return runtime
+
+
+def _declare(config: Config, parts: Parts, runtime: Runtime) -> None:
+    """Say what depends on the engine, as far as that is known."""
+    facts, engine, lookup = _facts(config, parts), parts.engine, parts.lookup
+    runtime.facts = facts
+    runtime.pause = PodmanPauser(engine, lookup) if facts.pause_with_memory else None
+    runtime.usage = PodmanMeter(engine, lookup) if parts.known.info and facts.limits else None
+
+
+async def _learn(config: Config, parts: Parts, runtime: Runtime) -> None:
+    await parts.known.told.wait()
+    _declare(config, parts, runtime)
+
+
+def _facts(config: Config, parts: Parts) -> Facts:
+    """Of an engine that has not been asked, every limit is declared: what it cannot keep is then
+    refused by the driver, rather than left out by whoever asks for it."""
+    info = parts.known.info
+    is_local = isinstance(parts.engine.address, UnixAddress)
+    is_bridged = parts.networks is not None and not (info and info.rootless)
+    return Facts(
+        limits=frozenset(Limit) if info is None else limits_of(info),
         recovers=True,
         # A directory of ours is nothing to an engine elsewhere.
         sockets=is_local,
         mounts=is_local,
-        network=NetworkMode.NONE if parts.networks is None else NetworkMode.BRIDGE,
-        pause_with_memory=not info.rootless or info.cgroup_version == "v2",
-    )
-    engine, lookup = parts.engine, parts.lookup
-    return Runtime(
-        driver=driver,
-        facts=facts,
-        images=parts.images,
-        health=health,
-        pause=PodmanPauser(engine, lookup) if facts.pause_with_memory else None,
-        usage=PodmanMeter(engine, lookup) if parts.limits else None,
-        logs=PodmanLogs(engine, lookup),
-        exec=PodmanExecutor(engine, lookup) if is_local else None,
+        network=NetworkMode.BRIDGE if is_bridged else NetworkMode.NONE,
+        pause_with_memory=info is not None and (not info.rootless or info.cgroup_version == "v2"),
+        create_seconds=config.pull_timeout_seconds + config.startup_timeout_seconds,
+        start_seconds=config.startup_timeout_seconds,
     )
 
 
 def _open_own_network(
-    config: Config, host: Host, engine: Engine, info: Info
+    config: Config, host: Host, engine: Engine, info: Info | None
 ) -> AbstractAsyncContextManager[Networks | None]:
     """The worker's own network, where no other is named and where root can make it."""
-    able = isinstance(engine.address, UnixAddress) and not info.rootless and os.geteuid() == 0
-    if config.network is not None or not able:
+    is_elsewhere = not isinstance(engine.address, UnixAddress) or bool(info and info.rootless)
+    if config.network is not None or is_elsewhere or os.geteuid() != 0:
         return nullcontext()
     # Told apart by place as well: two workers may have been given one name.
     mark = hashlib.sha256(f"{host.owner}\0{host.state_dir.resolve()}".encode()).hexdigest()[:8]
     plan = Plan(bridge=config.bridge, subnet=IPv4Network(config.subnet), mark=mark)
-    return open_networks(plan, config.ready_networks, host.logger)
-
-
-def _limits(info: Info) -> frozenset[Limit]:
-    """What this engine enforces: by controllers, and by quotas of its file system."""
-    known = {"cpu": Limit.CPU, "memory": Limit.MEMORY, "pids": Limit.PIDS}
-    limits = {known[name] for name in info.controllers if name in known}
-    return frozenset(limits | ({Limit.DISK} if _has_quotas(info) else set()))
-
-
-def _has_quotas(info: Info) -> bool:
-    if info.storage_driver != "overlay" or info.backing != "xfs":
-        return False
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    above = [fields for fields in mounts if Path(info.storage_path).is_relative_to(fields[1])]
-    nearest = max(above, key=lambda fields: len(fields[1]), default=None)
-    return nearest is not None and bool({"prjquota", "pquota"} & set(nearest[3].split(",")))
+    return open_networks(plan, config.ready_networks, host.logger, host_access=config.host_access)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final
 
 from longshore_core import EngineUnavailable, Phase
-
-_ARCHITECTURES: Final = MappingProxyType({"x86_64": "amd64", "aarch64": "arm64"})
-"""As images have them: the words are Go's."""
 
 _NEVER: Final = "0001-01-01"
 """How Podman writes a time that has not been."""
@@ -37,7 +33,10 @@ class Container:
     """Of PID 1, as the engine's host sees it; 0 while there is none."""
     exit_code: int | None = None
     """`None` when the engine did not see it end. Above 128 it may stand for a signal."""
+    ended_at: float = 0.0
+    """By the clock of the engine's host; 0 while it has not ended."""
     oom: bool = False
+    """Whether the engine has noticed that the kernel killed in there, at whatever time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,27 +53,13 @@ class Info:
 
     version: str
     platform: str
+    cores: int
     rootless: bool
     cgroup_version: str
     controllers: tuple[str, ...]
     storage_driver: str
     storage_path: str
     backing: str
-
-    @classmethod
-    def guessed(cls) -> Info:
-        """Of an engine on this host that has never been asked."""
-        machine = platform.machine()
-        return cls(
-            version="",
-            platform=f"linux/{_ARCHITECTURES.get(machine, machine)}",
-            rootless=os.geteuid() != 0,
-            cgroup_version="",
-            controllers=() if os.geteuid() else ("cpu", "memory", "pids"),
-            storage_driver="overlay",
-            storage_path="/var/lib/containers/storage",
-            backing="",
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +77,7 @@ def informed(said: dict[str, Any]) -> Info:
     return Info(
         version=said["version"]["Version"],
         platform=f"{host['os']}/{host['arch']}",
+        cores=host["cpus"],
         rootless=host["security"]["rootless"],
         cgroup_version=host.get("cgroupVersion", ""),
         controllers=tuple(controllers),
@@ -124,13 +110,14 @@ def listed(said: dict[str, Any]) -> Container:
         is_paused=state == "paused",
         pid=said["Pid"],
         exit_code=said["ExitCode"] if seen else None,
+        ended_at=float(max(said["ExitedAt"], 0)),
     )
 
 
 def inspected(said: dict[str, Any]) -> Container:
     state = said["State"]
     phase = _phase(said["Id"], str(state["Status"]).lower())
-    seen = not state["FinishedAt"].startswith(_NEVER) and state["ExitCode"] >= 0
+    has_ended = not state["FinishedAt"].startswith(_NEVER)
     return Container(
         id=said["Id"],
         name=said["Name"],
@@ -138,7 +125,8 @@ def inspected(said: dict[str, Any]) -> Container:
         phase=phase,
         is_paused=state["Paused"],
         pid=state["Pid"],
-        exit_code=state["ExitCode"] if seen else None,
+        exit_code=state["ExitCode"] if has_ended and state["ExitCode"] >= 0 else None,
+        ended_at=datetime.fromisoformat(state["FinishedAt"]).timestamp() if has_ended else 0.0,
         oom=state["OOMKilled"],
     )
 

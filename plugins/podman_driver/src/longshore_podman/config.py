@@ -98,6 +98,10 @@ class Config(BaseModel):
     subnet: Annotated[str, AfterValidator(_subnet)] = "10.231.0.0/16"
     """The addresses of the worker's own network."""
 
+    host_access: bool = False
+    """Whether containers on the worker's own network may open connections to this host, and to
+    link-local addresses, where clouds answer what a machine may know."""
+
     dns: tuple[str, ...] = ()
     """Name servers of containers. Empty: the host's, as Podman passes them on."""
 

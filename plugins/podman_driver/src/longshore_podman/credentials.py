@@ -7,7 +7,6 @@ nothing. So what is found here is only sent along; finding nothing is no error.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import tempfile
@@ -52,8 +51,8 @@ async def find_credentials(reference: str) -> Credentials | None:
     for path in files(os.environ, os.geteuid()):
         try:
             config: Any = json.loads(await anyio.Path(path).read_bytes())
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            continue
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
+            continue  # a directory is what an engine makes of a file to mount that is not there
         except ValueError as exc:
             raise ImageError(f"{path} is not JSON: {exc}") from exc
         if isinstance(config, dict):
@@ -65,29 +64,36 @@ async def find_credentials(reference: str) -> Credentials | None:
 
 async def _in_file(config: dict[str, Any], reference: str, path: Path) -> Credentials | None:
     registry = registry_of(reference)
-    helpers = {
-        _canonical(name): helper for name, helper in (config.get("credHelpers") or {}).items()
-    }
+    helpers = _entries(config, "credHelpers", path)
     if registry in helpers:
         return await _ask_helper(helpers[registry], registry)
-    if found := _stored(config.get("auths") or {}, reference, path):
+    if found := _stored(_entries(config, "auths", path), reference, path):
         return found
     if store := config.get("credsStore"):
         return await _ask_helper(store, registry)
     return None
 
 
-def _stored(auths: dict[str, Any], reference: str, path: Path) -> Credentials | None:
+def _entries(config: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    """By what references call a registry."""
+    said = config.get(key) or {}
+    if not isinstance(said, dict):
+        raise ImageError(f"{path}: {key} must be an object, by the names of registries")
+    return {_canonical(name): entry for name, entry in said.items()}
+
+
+def _stored(entries: dict[str, Any], reference: str, path: Path) -> Credentials | None:
     """The entry for the longest part of the reference: a namespace may have its own."""
-    entries = {_canonical(name): entry for name, entry in auths.items()}
     for scope in _scopes(reference):
         entry = entries.get(scope) or {}
+        if not isinstance(entry, dict):
+            raise ImageError(f"{path}: the entry for {scope} must be an object")
         if entry.get("identitytoken"):
             return Credentials(username=_TOKEN_USER, password=entry["identitytoken"])
         if entry.get("auth"):
             try:
                 pair = base64.b64decode(entry["auth"], validate=True).decode()
-            except (binascii.Error, UnicodeDecodeError) as exc:
+            except (ValueError, TypeError) as exc:
                 raise ImageError(f"{path}: the entry for {scope} is not base64") from exc
             username, _, password = pair.partition(":")
             return Credentials(username=username, password=password.rstrip("\0"))

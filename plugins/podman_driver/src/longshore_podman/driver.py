@@ -4,7 +4,7 @@ container is and what belongs to it."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from signal import Signals
 from typing import Final
 from weakref import WeakValueDictionary
@@ -22,7 +22,6 @@ from longshore_core import (
     Found,
     Handle,
     ImageError,
-    Limit,
     Phase,
     UnixReach,
 )
@@ -34,6 +33,7 @@ from longshore_podman.endings import Witness, exit_of
 from longshore_podman.engine import Engine, Refusal
 from longshore_podman.events import Events
 from longshore_podman.images import Images
+from longshore_podman.known import Known, limits_of
 from longshore_podman.lookup import Lookup
 from longshore_podman.monitors import wait_for_monitors
 from longshore_podman.namespaces import Namespace
@@ -66,8 +66,7 @@ class Parts:
     witness: Witness
     networks: Networks | None
     """`None`: containers join a network of the engine's."""
-    limits: frozenset[Limit]
-    rootless: bool
+    known: Known
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -97,7 +96,7 @@ class PodmanDriver(Driver):
         Raises UnsupportedCapability for a limit that this engine cannot enforce, and BackendError
         for a name that somebody else's container has.
         """
-        check(spec, self._parts.limits)
+        check(spec, limits_of(await self._parts.known.ask()))
         seat = self._seat(spec.id)
         async with seat.turn:
             there = await self._lookup.named(spec.id)
@@ -191,13 +190,16 @@ class PodmanDriver(Driver):
     async def _make(self, spec: ContainerSpec) -> None:
         """Whole, or not at all."""
         parts = self._parts
+        info = await parts.known.ask()
         image = await parts.images.obtain(spec.image or "")
-        network = await parts.networks.acquire() if parts.networks else None
+        # Without root, an engine could not join what root has made.
+        own = None if info.rootless else parts.networks
+        network = await own.acquire() if own else None
         around = Surroundings(
             owner=self._owner,
             image=image,
-            limits=parts.limits,
-            rootless=parts.rootless,
+            limits=limits_of(info),
+            rootless=info.rootless,
             sockets=str(parts.places.sockets(spec.id)) if spec.sockets else None,
             network=network,
         )
@@ -232,9 +234,9 @@ class PodmanDriver(Driver):
             container = await self._lookup.own(self._lookup.handle(id_))
             if container is not None:
                 await self._engine.remove(container.id)
+            await self._vacate(id_, network)
         except BackendError:
             return  # whatever there is bears our label, and is found when the engine is back
-        await self._vacate(id_, network)
 
     async def _launch(self, id_: ContainerId, container: Container) -> Container:
         await anyio.to_thread.run_sync(self._parts.places.make, id_)
@@ -267,7 +269,9 @@ class PodmanDriver(Driver):
         except Refusal as exc:
             raise BackendError(f"cannot remove container {id_}: {exc}", retryable=True) from exc
         await wait_for_monitors(container.id)
-        seat.exit = exit_of(container, self._parts.witness.ending(container.id))
+        ending = exit_of(container, self._parts.witness.ending(container.id))
+        # What ran until now was killed by the removal, whoever was killed in there before.
+        seat.exit = replace(ending, oom=ending.oom and container.phase is Phase.EXITED)
         self._parts.witness.forget(container.id)
 
     async def _vacate(self, id_: ContainerId, network: Namespace | None = None) -> None:
@@ -287,6 +291,8 @@ class PodmanDriver(Driver):
         await wait_for_monitors(container.id)
         again = await self._engine.container(container.id) or container
         exit_ = exit_of(again, self._parts.witness.ending(container.id))
+        if exit_.oom and await self._engine.was_killed(again.id, again.ended_at):
+            exit_ = replace(exit_, oom=False)
         self._parts.places.record(id_, exit_)
         self._parts.witness.forget(container.id)
         return exit_
@@ -298,7 +304,7 @@ class PodmanDriver(Driver):
             containers = await self._engine.containers([f"{OWNER}={self._owner}"])
         except Refusal as exc:
             raise EngineUnavailable(f"Podman does not list its containers: {exc}") from exc
-        return [each for each in containers if self._lookup.owns(each) and ID in each.labels]
+        return [each for each in containers if self._lookup.owns(each)]
 
     async def _own_once_up(self) -> list[Container]:
         while True:

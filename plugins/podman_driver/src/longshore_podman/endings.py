@@ -14,9 +14,9 @@ import fcntl
 import os
 import select
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from signal import Signals
+from signal import SIGKILL, Signals
 from typing import Final
 
 import anyio
@@ -104,14 +104,18 @@ class Witness:
 
 
 def exit_of(container: Container, ending: Ending | None) -> Exit:
-    """How a container has ended: what was seen of it, and what the engine has for the rest."""
-    oom = container.oom or bool(ending and ending.oom)
+    """How a container has ended: what was seen of it, and what the engine has for the rest.
+
+    `oom` is that the kernel has killed in there, at any time, and that SIGKILL has ended it: the
+    same, unless somebody else has sent that.
+    """
     if ending is not None and ending.status is not None:
         code = os.waitstatus_to_exitcode(ending.status)
         known = Exit(code=code) if code >= 0 else Exit(signal=-code)
     else:
         known = _exit_of_code(container.exit_code)
-    return Exit(code=known.code, signal=known.signal, oom=oom and known.code != 0)
+    oom = container.oom or bool(ending and ending.oom)
+    return replace(known, oom=oom and known.signal == SIGKILL)
 
 
 def _exit_of_code(code: int | None) -> Exit:

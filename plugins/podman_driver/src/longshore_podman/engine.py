@@ -11,6 +11,7 @@ import json
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import pairwise
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
@@ -40,6 +41,8 @@ _CONNECT_SECONDS: Final = 2.0
 _PING_SECONDS: Final = 1.0
 _IDLE_CONNECTIONS: Final = 1
 _PIECE: Final = 1 << 16
+_DEATH_SECONDS: Final = 5.0
+"""From a signal to the end that it brings about."""
 _BROKEN: Final = (httpcore.NetworkError, httpcore.TimeoutException)
 
 
@@ -145,6 +148,24 @@ class Engine:
         for report in said.json() if said.content else ():
             if report.get("Err"):
                 raise Refusal(500, "", f"container {id_[:12]} is not removed: {report['Err']}")
+
+    async def was_killed(self, id_: str, ended_at: float) -> bool:
+        """Whether somebody had the engine signal it just before it ended."""
+        params = {
+            "stream": "false",
+            "since": str(int(ended_at - _DEATH_SECONDS)),
+            "until": str(int(ended_at + _DEATH_SECONDS) + 1),
+            "filters": json.dumps({"container": [id_], "event": ["kill", "died"]}),
+        }
+        try:
+            said = (await self._call("GET", "/events", params=params)).text.splitlines()
+        except Refusal:
+            return False  # it keeps no events
+        events = [json.loads(line) for line in said if line.strip()]
+        return any(
+            former["Action"] == "kill" and latter["Action"] == "died"
+            for former, latter in pairwise(events)
+        )
 
     async def pause(self, id_: str) -> None:
         await self._call("POST", f"/containers/{id_}/pause")

@@ -9,13 +9,16 @@ from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
-from longshore_core import BackendError, ImageError, PullProgress
+from longshore_core import BackendError, ImageError, PullProgress, RegistryError
 from longshore_core.abc import ImageStore
+from longshore_core.address import UnixAddress
 
 from longshore_podman.answers import Image
 from longshore_podman.config import Config
 from longshore_podman.credentials import find_credentials, header, registry_of
 from longshore_podman.engine import Engine, Refusal
+from longshore_podman.known import Known
+from longshore_podman.platforms import can_run, is_same
 
 Listener = Callable[[PullProgress], None]
 
@@ -48,11 +51,10 @@ class _Pull:
 class Images(ImageStore):
     """Pulls what the engine lacks. Its pulls are tasks of a group that outlives who asks."""
 
-    def __init__(self, engine: Engine, config: Config, native: str, tasks: TaskGroup) -> None:
-        """`native` is the platform that the engine runs, such as `linux/amd64`."""
+    def __init__(self, engine: Engine, config: Config, known: Known, tasks: TaskGroup) -> None:
         self._engine = engine
         self._config = config
-        self._native = native
+        self._known = known
         self._tasks = tasks
         self._pulls: dict[str, _Pull] = {}
 
@@ -62,11 +64,21 @@ class Images(ImageStore):
     async def obtain(self, reference: str, progress: Listener = lambda _: None) -> Image:
         """The image, pulled when it is not there. Raises what `ensure` does."""
         _check(reference)
+        native = (await self._known.ask()).platform
+        wanted = self._config.platform or native
+        self._refuse_unrunnable(wanted, native)
         image = await self._find(reference)
-        while image is None:
+        if image is None:
             await self._pull(reference, progress)
             image = await self._find(reference)
-        self._refuse_foreign(reference, image)
+        if image is None:
+            raise ImageError(f"image {reference!r} was pulled and is gone again", retryable=True)
+        if not is_same(image.platform, wanted):
+            raise ImageError(
+                f"image {reference!r} is for {image.platform}, this engine runs {wanted}: pull or "
+                f"build it for that; or set driver.platform to {image.platform}, with "
+                "qemu-user-static on the engine's host"
+            )
         return image
 
     async def prepull(self, logger: logging.Logger) -> None:
@@ -83,12 +95,13 @@ class Images(ImageStore):
         except Refusal as exc:
             raise ImageError(f"image {reference!r}: {exc}") from exc
 
-    def _refuse_foreign(self, reference: str, image: Image) -> None:
-        wanted = (self._config.platform or self._native).split("/")[:2]
-        if image.platform.split("/") != wanted:
+    def _refuse_unrunnable(self, wanted: str, native: str) -> None:
+        """Only of this host can be known what it runs."""
+        is_here = isinstance(self._engine.address, UnixAddress)
+        if is_here and not can_run(wanted, native):
             raise ImageError(
-                f"image {reference!r} is for {image.platform}, this engine runs "
-                f"{'/'.join(wanted)}: pull or build it for that platform"
+                f"this host runs no programs of {wanted} (driver.platform): install "
+                f"qemu-user-static, or use images for {native}"
             )
 
     async def _pull(self, reference: str, progress: Listener) -> None:
@@ -116,6 +129,10 @@ class Images(ImageStore):
                 await self._transfer(pull)
         except BackendError as exc:
             pull.failure = exc
+        except Exception as exc:  # noqa: BLE001  # it must not end all that is pulled here
+            what = f"image {pull.reference!r} cannot be pulled: {type(exc).__name__}: {exc}"
+            pull.failure = BackendError(what)
+            pull.failure.__cause__ = exc
         finally:
             if self._pulls.get(pull.reference) is pull:
                 del self._pulls[pull.reference]
@@ -127,7 +144,7 @@ class Images(ImageStore):
             with anyio.fail_after(seconds):
                 await self._follow(pull)
         except TimeoutError as exc:
-            raise ImageError(
+            raise RegistryError(
                 f"image {pull.reference!r} was not pulled within {seconds:g} s "
                 "(driver.pull_timeout_seconds)",
                 retryable=True,
@@ -174,10 +191,11 @@ def _sum(reference: str, layers: dict[str, tuple[int, int]]) -> PullProgress:
     return PullProgress(reference=reference, done_bytes=done, total_bytes=total or None)
 
 
-def _blamed(reference: str, said: str) -> ImageError:
+def _blamed(reference: str, said: str) -> BackendError:
     """What Podman says of a pull, as a sentence about the image."""
-    retryable = any(word.lower() in said.lower() for word in _PASSING)
-    hint = ""
+    message = f"image {reference!r} cannot be pulled: {said}"
+    if any(word.lower() in said.lower() for word in _PASSING):
+        return RegistryError(message, retryable=True)
     if "unauthorized" in said or "denied" in said or "authentication required" in said:
-        hint = f"; log in to {registry_of(reference)} with `podman login`"
-    return ImageError(f"image {reference!r} cannot be pulled: {said}{hint}", retryable=retryable)
+        message += f"; log in to {registry_of(reference)} with `podman login`"
+    return ImageError(message)

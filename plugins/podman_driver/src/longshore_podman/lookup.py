@@ -8,7 +8,7 @@ from longshore_core import BackendError, ContainerId, Handle, Phase
 
 from longshore_podman.answers import Container
 from longshore_podman.engine import Engine
-from longshore_podman.specification import OWNER, name_of
+from longshore_podman.specification import ID, OWNER, PREFIX, name_of
 
 SCHEMA: Final = 1
 """Of our handles."""
@@ -25,7 +25,10 @@ class Lookup:
         return Handle(id=id_, schema=SCHEMA)
 
     def owns(self, container: Container) -> bool:
-        return container.labels.get(OWNER) == self._owner
+        """Labels alone do not say so: an image that was made of one of ours has them too, and so
+        has whatever somebody runs from that."""
+        name = PREFIX + container.labels.get(ID, "")
+        return container.labels.get(OWNER) == self._owner and container.name == name
 
     async def named(self, id_: ContainerId) -> Container | None:
         """Whatever has the name, whoever owns it."""

@@ -5,7 +5,7 @@ joined to the bridge by a pair of interfaces, one of them `eth0` inside, and clo
 before anything can run in it: its port of the bridge is isolated, and no address of IPv6 is made
 up on either side.
 
-Pure: what is to be done is text for `ip -batch` and arguments for `iptables`.
+Pure: what is to be done is text for `ip -batch`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ DIRECTORY: Final = Path("/run/netns")
 _INTERFACE: Final = "lsp"
 _FIRST: Final = 2
 """The network's own address is 0, the bridge's is 1."""
-
-Rule = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,23 +113,3 @@ def undoing(space: Namespace) -> list[str]:
     """Take a namespace away. Not its interface by name, which may be another owner's: it goes with
     the namespace, or never came to be."""
     return [f"netns del {space.name}"]
-
-
-def rules(plan: Plan) -> list[tuple[str, str, Rule]]:
-    """Table, chain and rule of what connects the bridge with the world, and with nothing else.
-
-    Put at the top, in this order: the last one is first when all are in force.
-    """
-    bridge, subnet, note = (
-        plan.bridge,
-        str(plan.subnet),
-        ("-m", "comment", "--comment", "longshore"),
-    )
-    established = ("-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED")
-    masquerade = ("-s", subnet, "!", "-o", bridge, *note, "-j", "MASQUERADE")
-    return [
-        ("nat", "POSTROUTING", masquerade),
-        ("filter", "FORWARD", ("-i", bridge, *note, "-j", "ACCEPT")),
-        ("filter", "FORWARD", ("-o", bridge, *established, *note, "-j", "ACCEPT")),
-        ("filter", "FORWARD", ("-i", bridge, "-o", bridge, *note, "-j", "DROP")),
-    ]
