@@ -194,6 +194,11 @@ class TestRun:
         assert hashlib.sha256(result.stdout).digest() == hashlib.sha256(data).digest()
         assert not result.truncated
 
+    def test_input_waits_for_a_command_that_does_not_read_for_long(self, sandbox: Sandbox) -> None:
+        # Longer than the sandbox waits for the pipe: it says how much that has taken.
+        result = sandbox.run("sleep 22; wc -c", input=b"x" * 1_000_000)
+        assert (result.text, result.ok) == ("1000000\n", True)
+
     def test_more_than_is_wanted_is_cut_and_said_to_be(self, sandbox: Sandbox) -> None:
         result = sandbox.run("seq 100000; echo error >&2", max_output=10)
         assert (result.stdout, result.stderr) == (b"1\n2\n3\n4\n5\n", b"error\n")
@@ -601,6 +606,29 @@ class TestOutages:
                     for chunk in process.connect(offset=offset):
                         data, offset = data + chunk.data, chunk.end
         assert data.decode() == "".join(f"{number}\n" for number in range(1, 61))
+
+    def test_a_proxy_that_comes_back_costs_a_download_nothing_but_a_changed_file(
+        self, whole: System, doomed: Sandbox
+    ) -> None:
+        def bounce() -> None:
+            whole.stop("proxy", signal.SIGKILL)
+            whole.start("proxy")
+            whole.wait_ready()
+
+        data = os.urandom(64 << 20)
+        doomed.files.write("data", data)
+        with doomed.files.stream("data") as pieces:
+            got = bytearray(next(pieces))
+            bounce()
+            for piece in pieces:
+                got += piece
+        assert hashlib.sha256(got).digest() == hashlib.sha256(data).digest()
+        with doomed.files.stream("data") as pieces:
+            next(pieces)
+            doomed.run("echo more >> data", check=True)
+            bounce()
+            with pytest.raises(SandboxError, match="FILE_CHANGED"):
+                sum(map(len, pieces))
 
     def test_a_proxy_that_stays_away_is_told_of(self, whole: System, doomed: Sandbox) -> None:
         stopped = list[float]()
