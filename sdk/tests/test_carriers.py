@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import socket
+import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, closing, contextmanager, suppress
 from itertools import repeat
+from pathlib import Path
 
+import anyio
 import httpx
 import pytest
+import trustme
 from longshore import deadline
 from longshore._carrier import CarryError, Request, finish
 from longshore._http import AsyncCarrier, BlockingCarrier
+from longshore._wires import BlockingWire, Target, dial_async, dial_blocking
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 
@@ -127,6 +136,85 @@ async def test_nothing_takes_the_way_of_the_environment_also_by_awaiting(
         assert stream.status == 200
         await stream.close()
     await carrier.close()
+
+
+def fill(sock: socket.socket) -> None:
+    """Until nothing more goes: whoever is there does not read."""
+    sock.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            sock.send(b"x" * 65536)
+
+
+def never() -> bytes:
+    raise AssertionError("there is no room for it")
+
+
+def test_where_there_is_no_room_nothing_is_taken_nor_waited_for() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wire = BlockingWire(ours)
+        finish(wire.send_at_once(lambda: b"pong"))
+        assert theirs.recv(9) == b"pong"
+        fill(ours)
+        finish(wire.send_at_once(never))
+
+
+async def test_where_there_is_no_room_nothing_is_taken_nor_waited_for_also_by_awaiting() -> None:
+    with peer(lambda client, over: over.wait(20)) as url:
+        parsed = httpx.URL(url)
+        wire = await dial_async(Target(host=parsed.host, port=parsed.port or 0, context=None))
+        with anyio.move_on_after(0.3):
+            # Until nothing more goes: whoever is there does not read.
+            while True:
+                await wire.send(lambda: b"x" * 65536)
+        with anyio.fail_after(5):
+            await wire.send_at_once(never)
+        await wire.close()
+
+
+ECHO = """
+import socket, ssl, sys
+context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+context.load_cert_chain(sys.argv[1])
+with socket.create_server(("127.0.0.1", 0)) as server:
+    print(server.getsockname()[1], flush=True)
+    with context.wrap_socket(server.accept()[0], server_side=True) as client:
+        while data := client.recv(65536):
+            client.sendall(data)
+"""
+
+
+def test_by_tls_one_thread_may_send_while_another_receives(tmp_path: Path) -> None:
+    authority, certificate = trustme.CA(), tmp_path / "certificate.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    sent, got, total = bytearray(), bytearray(), 48 << 20
+
+    def send() -> None:
+        with suppress(CarryError):
+            while len(sent) < total:
+                piece = os.urandom(64 << 10)
+                sent.extend(piece)
+                finish(wire.send(lambda piece=piece: piece))
+
+    # A process of its own: only at the same time do two threads come into each other's way.
+    argv = [sys.executable, "-c", ECHO, str(certificate)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as echo:
+        assert echo.stdout is not None
+        port = int(echo.stdout.readline())
+        wire = dial_blocking(Target(host="127.0.0.1", port=port, context=context))
+        thread = threading.Thread(target=send)
+        thread.start()
+        try:
+            while len(got) < total and (data := finish(wire.receive())):
+                got += data
+        finally:
+            finish(wire.close())
+            thread.join()
+            echo.kill()
+    assert hashlib.sha256(got).digest() == hashlib.sha256(sent).digest()
 
 
 def test_threads_that_begin_at_once_share_what_the_first_has_made(

@@ -112,7 +112,9 @@ def test_input_that_is_taken_in_part_is_sent_on_from_there(world: World) -> None
 
     world.on("POST", STDIN, took(0), took(3), TAKEN)
     world.attach().process(7).write(b"abcdef")
-    assert [one.content for one in world.sent("POST", STDIN)] == [b"abcdef", b"abcdef", b"def"]
+    sent = world.sent("POST", STDIN)
+    assert [one.content for one in sent] == [b"abcdef", b"abcdef", b"def"]
+    assert {one.headers["Longshore-Partial-Input"] for one in sent} == {"yes"}
 
 
 @pytest.mark.parametrize("size", [-1, 7, None, "3"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from signal import SIGKILL
 
@@ -110,3 +111,4 @@ async def test_a_fingerprint_has_version_free_resources_and_images(runtime: Runt
     assert first.engine.startswith("Podman 4") or first.engine.startswith("Podman 5")
     assert images.BUSYBOX.reference in first.images
     assert (first.free.memory_bytes or 0) > 0
+    assert first.free.cpu_millis == (os.cpu_count() or 0) * 1000

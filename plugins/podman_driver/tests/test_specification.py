@@ -55,13 +55,15 @@ def test_whatever_passes_the_check_can_be_said_and_keeps_its_words(
 
 
 _OURS = (
-    *("indexify.managed", "managed", OWNER, "longshore.id", "longshore.sockets", "longshore.spec"),
+    *("indexify.managed", "managed", "type"),
+    *(OWNER, "longshore.id", "longshore.sockets", "longshore.spec"),
 )
 
 
 def test_nobody_can_ask_for_another_owners_label() -> None:
-    said = describe(spec(labels={OWNER: "evil", "managed": "no"}), Config(), around())
-    assert (said["labels"][OWNER], said["labels"]["managed"]) == ("w/driver", "true")
+    asked = spec(labels={OWNER: "evil", "managed": "no", "type": "x"})
+    labels = describe(asked, Config(), around())["labels"]
+    assert (labels[OWNER], labels["managed"], labels["type"]) == ("w/driver", "true", "sandbox")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from longshore_core import ContainerId, ContainerSpec, Facts
 from longshore_daemon import Options, Patience, SandboxDaemon
+from longshore_daemon.inside.store import Store
 
 Daemon = Any
 MIB = 1 << 20
@@ -129,6 +130,15 @@ class TestTotal:
         assert missing + len(answer.content) == 32 * MIB
         assert 3 * MIB < len(answer.content) < 5 * MIB
         assert on_disk(daemon) <= 5 * MIB
+
+    def test_a_small_disk_is_left_to_others(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        disk = os.statvfs(tmp_path)
+        small = os.statvfs_result((4096, 4096, 1024, *disk[3:]))
+        monkeypatch.setattr(os, "fstatvfs", lambda _: small)
+        assert Store((str(tmp_path),)).total == MIB
+        assert Store((str(tmp_path),), 1000).total == 1000
 
     def test_a_reader_on_its_way_goes_on_when_its_process_is_forgotten(
         self, launch_with: Callable[..., Daemon]

@@ -54,11 +54,13 @@ class Bench:
             self.processes.reap()
             await Wait(bells=(process.changed,), deadline=0.0)
 
-    async def write(self, process: Process, body: bytes, length: int | None = None) -> Any:
+    async def write(
+        self, process: Process, body: bytes, length: int | None = None, *, knows: bool = True
+    ) -> Any:
         """The answer to a request with this body, or only the begin of one of that length."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            head = Head("POST", "/", {})
+            head = Head("POST", "/", {"longshore-partial-input": "yes"} if knows else {})
             head.length = len(body) if length is None else length
             stream = Stream(theirs)
             stream.put_back(body)
@@ -82,6 +84,16 @@ def test_what_it_has_taken_is_told_in_time(bench: Bench) -> None:
             assert "Connection: close" not in head
 
     bench.live("sleep 100", story)
+
+
+def test_who_does_not_know_an_answer_in_part_waits_for_a_whole_one(bench: Bench) -> None:
+    async def story(process: Process) -> None:
+        head, content = await bench.write(process, bytes(100_000), knows=False)
+        assert head.startswith("HTTP/1.1 204 ")
+        assert content is None
+
+    # For longer than others are left to wait.
+    bench.live("sleep 0.5; exec cat >/dev/null", story)
 
 
 def test_a_connection_with_a_body_that_was_not_read_ends(bench: Bench) -> None:

@@ -53,7 +53,6 @@ _KINDS: Final[Mapping[str, type[SandboxError]]] = {
     "STDIN_NOT_WRITABLE": StdinClosedError,
     "ALREADY_EXISTS": SandboxFileExistsError,
     "NOT_RUNNING": ProcessNotFoundError,
-    "PROCESS_NOT_RUNNING": ProcessNotFoundError,
 }
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})
 

@@ -76,8 +76,8 @@ class Wire(Protocol):
         """What `take` gives when it is this sender's turn. Raises CarryError."""
         ...
 
-    async def send_unless_busy(self, take: Callable[[], bytes]) -> None:
-        """As `send`, but when somebody is sending, nothing is taken. Raises CarryError."""
+    async def send_at_once(self, take: Callable[[], bytes]) -> None:
+        """As `send`, of a few bytes. Nothing is taken when they would wait. Raises CarryError."""
         ...
 
     async def close(self) -> None:

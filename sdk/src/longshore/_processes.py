@@ -247,7 +247,10 @@ class Processes:
                 path=f"/processes/{pid}/stdin",
                 phase="stdin",
                 body=data,
-                headers={"Content-Type": "application/octet-stream"},
+                headers={
+                    "Content-Type": "application/octet-stream",
+                    "Longshore-Partial-Input": "yes",
+                },
                 repeatable=False,
             )
             answer = await self._line.ask(ask)

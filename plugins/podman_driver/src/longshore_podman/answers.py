@@ -53,6 +53,7 @@ class Info:
 
     version: str
     platform: str
+    cores: int
     rootless: bool
     cgroup_version: str
     controllers: tuple[str, ...]
@@ -76,6 +77,7 @@ def informed(said: dict[str, Any]) -> Info:
     return Info(
         version=said["version"]["Version"],
         platform=f"{host['os']}/{host['arch']}",
+        cores=host["cpus"],
         rootless=host["security"]["rootless"],
         cgroup_version=host.get("cgroupVersion", ""),
         controllers=tuple(controllers),

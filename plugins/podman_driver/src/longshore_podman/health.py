@@ -11,7 +11,9 @@ from typing import Final
 import anyio
 from longshore_core import BackendError, Fingerprint, Limits
 from longshore_core.abc import HealthStream
+from longshore_core.address import UnixAddress
 
+from longshore_podman.answers import Info
 from longshore_podman.engine import Engine
 from longshore_podman.events import Events
 from longshore_podman.known import Known
@@ -20,6 +22,8 @@ _FIRST_SECONDS: Final = 0.9
 _LOOK_SECONDS: Final = 10.0
 _PERIOD_SECONDS: Final = 30.0
 """Free resources change without an event."""
+_STEPS: Final = 64
+"""In how many steps free resources are told, so that not every page of memory is news."""
 
 
 class Health(HealthStream):
@@ -72,26 +76,36 @@ class Health(HealthStream):
             return self._unhealthy(f"Podman at {self._engine.address} does not answer in time")
         except BackendError as exc:
             return self._unhealthy(str(exc))
-        return Fingerprint(
-            healthy=True, engine=self._name(), images=images, free=_free(info.storage_path)
-        )
+        free = _free(info, is_here=isinstance(self._engine.address, UnixAddress))
+        return Fingerprint(healthy=True, engine=self._name(), images=images, free=free)
 
     def _unhealthy(self, reason: str) -> Fingerprint:
         return Fingerprint(healthy=False, reason=reason, engine=self._name())
 
     def _name(self) -> str:
-        return f"Podman {self._version}".strip()
+        return f"Podman {self._version}" if self._version else ""
 
 
-def _free(storage_path: str) -> Limits:
-    """Of this host, when the engine's files are on it."""
+def _free(info: Info, *, is_here: bool) -> Limits:
+    """Memory and disk only of an engine on this host."""
+    cores = info.cores * 1000
+    if not is_here:
+        return Limits(cpu_millis=cores)
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    memory = dict(line.split(":", 1) for line in lines)
+    total, free = (int(memory[name].split()[0]) << 10 for name in ("MemTotal", "MemAvailable"))
     try:
-        disk = os.statvfs(storage_path)
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        disk = os.statvfs(info.storage_path)
     except OSError:
-        return Limits()
-    memory = dict(line.split(":", 1) for line in lines)["MemAvailable"]
+        return Limits(cpu_millis=cores, memory_bytes=_rounded(free, total))
     return Limits(
-        memory_bytes=int(memory.split()[0]) << 10,
-        disk_bytes=disk.f_bavail * disk.f_frsize,
+        cpu_millis=cores,
+        memory_bytes=_rounded(free, total),
+        disk_bytes=_rounded(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize),
     )
+
+
+def _rounded(free: int, total: int) -> int:
+    """Down to a whole step."""
+    step = max(1, total // _STEPS)
+    return free // step * step

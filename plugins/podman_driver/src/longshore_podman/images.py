@@ -11,12 +11,14 @@ import anyio
 from anyio.abc import TaskGroup
 from longshore_core import BackendError, ImageError, PullProgress, RegistryError
 from longshore_core.abc import ImageStore
+from longshore_core.address import UnixAddress
 
 from longshore_podman.answers import Image
 from longshore_podman.config import Config
 from longshore_podman.credentials import find_credentials, header, registry_of
 from longshore_podman.engine import Engine, Refusal
 from longshore_podman.known import Known
+from longshore_podman.platforms import can_run, is_same
 
 Listener = Callable[[PullProgress], None]
 
@@ -62,13 +64,21 @@ class Images(ImageStore):
     async def obtain(self, reference: str, progress: Listener = lambda _: None) -> Image:
         """The image, pulled when it is not there. Raises what `ensure` does."""
         _check(reference)
+        native = (await self._known.ask()).platform
+        wanted = self._config.platform or native
+        self._refuse_unrunnable(wanted, native)
         image = await self._find(reference)
         if image is None:
             await self._pull(reference, progress)
             image = await self._find(reference)
         if image is None:
             raise ImageError(f"image {reference!r} was pulled and is gone again", retryable=True)
-        self._refuse_foreign(reference, image, (await self._known.ask()).platform)
+        if not is_same(image.platform, wanted):
+            raise ImageError(
+                f"image {reference!r} is for {image.platform}, this engine runs {wanted}: pull or "
+                f"build it for that; or set driver.platform to {image.platform}, with "
+                "qemu-user-static on the engine's host"
+            )
         return image
 
     async def prepull(self, logger: logging.Logger) -> None:
@@ -85,12 +95,13 @@ class Images(ImageStore):
         except Refusal as exc:
             raise ImageError(f"image {reference!r}: {exc}") from exc
 
-    def _refuse_foreign(self, reference: str, image: Image, native: str) -> None:
-        wanted = (self._config.platform or native).split("/")[:2]
-        if image.platform.split("/") != wanted:
+    def _refuse_unrunnable(self, wanted: str, native: str) -> None:
+        """Only of this host can be known what it runs."""
+        is_here = isinstance(self._engine.address, UnixAddress)
+        if is_here and not can_run(wanted, native):
             raise ImageError(
-                f"image {reference!r} is for {image.platform}, this engine runs "
-                f"{'/'.join(wanted)}: pull or build it for that platform"
+                f"this host runs no programs of {wanted} (driver.platform): install "
+                f"qemu-user-static, or use images for {native}"
             )
 
     async def _pull(self, reference: str, progress: Listener) -> None:

@@ -152,6 +152,7 @@ def _labels(spec: ContainerSpec, around: Surroundings) -> Mapping[str, str]:
         **spec.labels,
         "indexify.managed": "true",
         "managed": "true",
+        "type": spec.kind.value,
         OWNER: around.owner,
         ID: spec.id,
         SPEC: digest(spec),

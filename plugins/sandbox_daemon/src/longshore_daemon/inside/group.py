@@ -59,10 +59,10 @@ class Group:
         """Raises PermissionError."""
         self.send_signal(SIGTERM, kin)
 
-    def has_left(self) -> bool:
+    def has_left(self, kin: Kin | None) -> bool:
         """Whether anything lives that it has started."""
         session = self.pid if self._owns_number else None
-        return bool(_family(session, self.mark, None)) or self.send_signal(0)
+        return bool(_family(session, self.mark, kin)) or self.send_signal(0)
 
     def kill(self, kin: Kin | None = None) -> None:
         """End all that it has started: the group, those that made groups or sessions of their own,

@@ -30,6 +30,9 @@ _RESTART_SECONDS = 10.0
 _STDIN_SECONDS = 20.0
 """How long a process may leave a piece of its input. Who is on the way to here has patience for a
 minute, and a second piece may wait behind the first."""
+_HANGING_SECONDS = 86400.0
+"""For who does not know what an answer in part means, and would take it for a whole one:
+connections on the way end before."""
 
 
 def read_command(fields: Fields) -> Command:
@@ -70,7 +73,7 @@ async def start(
     key = _key_of(exchange)
     if key is None:
         return spawn(processes, read(Fields(body)))
-    # For requests that differ by mistake: each process of ours has sums of its own.
+    # The sum tells apart requests that differ by mistake; it means nothing outside of this process.
     asked = (key, hash(dumps(body)))
     process = processes.asked_under(key)
     if process is None:
@@ -184,9 +187,11 @@ class ProcessRoutes:
         if stdin is None:
             raise ApiError(400, "STDIN_NOT_WRITABLE", "Process stdin is not writable")
         taken = 0
-        if whole := await stdin.take_turn(monotonic() + self._stdin_seconds):
+        knows = "longshore-partial-input" in exchange.head.headers
+        seconds = self._stdin_seconds if knows else _HANGING_SECONDS
+        if whole := await stdin.take_turn(monotonic() + seconds):
             try:
-                whole, taken = await self._pass_on(exchange, stdin)
+                whole, taken = await self._pass_on(exchange, stdin, seconds)
             except StdinClosed as exc:
                 raise ApiError(400, "STDIN_NOT_WRITABLE", str(exc)) from exc
             finally:
@@ -198,11 +203,11 @@ class ProcessRoutes:
             told = ("Longshore-Bytes-Written", str(taken))
             await exchange.answer(202, {"bytes_written": taken}, told)
 
-    async def _pass_on(self, exchange: Exchange, stdin: Stdin) -> tuple[bool, int]:
+    async def _pass_on(self, exchange: Exchange, stdin: Stdin, seconds: float) -> tuple[bool, int]:
         """Whether the process has taken all of the body, and how much. Raises StdinClosed."""
         taken = 0
         while data := await exchange.receive():
-            deadline = monotonic() + self._stdin_seconds
+            deadline = monotonic() + seconds
             length = await stdin.write(data, exchange.stream.gone, deadline)
             taken += length
             if length < len(data):

@@ -30,8 +30,8 @@ KEPT_OF_EACH = 2 << 30
 """How many bytes of each stream are kept."""
 _KEPT = 1000
 """How many ended processes are remembered, with their output."""
-_LEFT_SECONDS = 1.0
-"""How long after the end of one with a timeout is looked whether there is anybody left of it."""
+_SAME_SECONDS = 0.1
+"""What was seen of all processes is good for so long, when many ask for it at once."""
 _POLL_SECONDS = 0.02
 _KILL_SECONDS = 2.0
 _CLD_EXITED = 1
@@ -58,6 +58,8 @@ class Processes:
         self.loop = loop
         self._table: dict[int, Process] = {}
         self._null = _open_null()
+        self._kin: Kin | None = None
+        self._looked_at = 0.0
 
     def all(self) -> list[Process]:
         return list(self._table.values())
@@ -140,12 +142,17 @@ class Processes:
         if process.running:
             process.timed_out = True
         else:
-            # Looking costs more than waiting does, and who has started it is being answered now.
-            await Wait(deadline=min(deadline, monotonic() + _LEFT_SECONDS))
-            if not process.has_left():
+            # One look, at the next full second, is for all that have ended in the one before.
+            await Wait(deadline=min(deadline, monotonic() // 1 + 2))
+            if not process.has_left(self._seen_lately()):
                 return
             await Wait(deadline=deadline)
         process.kill()
+
+    def _seen_lately(self) -> Kin | None:
+        if monotonic() > self._looked_at + _SAME_SECONDS:
+            self._kin, self._looked_at = _look_around(), monotonic()
+        return self._kin
 
     def reap(self) -> None:
         """Take the status of every child that has ended, our own and adopted ones."""

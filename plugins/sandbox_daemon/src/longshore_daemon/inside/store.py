@@ -18,8 +18,9 @@ TOTAL = 4 << 30
 
 
 class Store:
-    """Makes the files, and counts what they take: up to `total` bytes, and half of the descriptors
-    that there may be. When there is no room left, `make_room` is asked for some."""
+    """Makes the files, and counts what they take: up to `total` bytes, a quarter of the disk, and
+    half of the descriptors that there may be. When no room is left, `make_room` is asked for some.
+    """
 
     __slots__ = ("_directories", "_files_limit", "bytes", "files", "make_room", "total")
 
@@ -27,12 +28,14 @@ class Store:
         """The first of them that can be written to is used. Raises OSError when none can."""
         self._directories = tuple(path for path in directories if path.startswith("/"))
         self._files_limit = descriptors.limit() // 2
-        self.total = total
         self.bytes = 0
         self.files = 0
         self.make_room: Callable[[], bool] = _make_none
         """Lets go of something, if there is anything; whether there was."""
-        self.close(self.open())
+        first = self.open()
+        disk = os.fstatvfs(first)
+        self.total = min(total, disk.f_blocks * disk.f_frsize // 4)
+        self.close(first)
 
     def has_room(self) -> bool:
         while self.bytes >= self.total or self.files >= self._files_limit:

@@ -1,0 +1,66 @@
+"""The driver and a service of a user's who is not root."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from signal import SIGKILL
+
+import pytest
+
+from tests.engines import images
+from tests.engines.podman import Podman
+from tests.engines.rootless import PROGRAMS, RootlessPodman, open_rootless
+
+
+@pytest.fixture(scope="module")
+def rootless(
+    podman_engine: Podman, require: Callable[[object, str], None]
+) -> Iterator[RootlessPodman]:
+    """Asks for the other engine only to take turns with its tests."""
+    require(os.geteuid() == 0, "root, who can make users")
+    missing = [name for name in PROGRAMS if not shutil.which(name)]
+    require(not missing, f"{', '.join(missing)}: sudo tests/engines/install.sh")
+    require(int(Path("/proc/sys/user/max_user_namespaces").read_text()), "user namespaces")
+    with open_rootless() as service:
+        yield service
+
+
+def test_a_container_lives_and_goes_without_root(rootless: RootlessPodman) -> None:
+    image = rootless.podman.load(images.NON_ROOT)
+    state = rootless.directory / "state"
+    state.mkdir()
+    os.chown(state, rootless.uid, rootless.gid)
+    argv = [sys.executable, str(Path(__file__).with_name("a_life.py"))]
+    command = rootless.as_user(*argv, rootless.podman.address, str(state), image)
+    done = subprocess.run(
+        command,
+        env=rootless.environment(),
+        cwd=rootless.directory,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    declared = told.pop("limits")
+    asked = rootless.podman.run("info", "--format", "{{json .Host.CgroupControllers}}")
+    assert set(declared) == {"cpu", "memory", "pids"} & set(json.loads(asked) or ())
+    assert told == {
+        "code": 7,
+        "left running": "0\n",
+        "inside": "1000\n",
+        "outside": rootless.uid,
+        "log": "hello\n",
+        "end": [None, SIGKILL, False],
+        "refused": "memory" not in declared,
+        "left": 0,
+    }
+    assert rootless.podman.run("ps", "--all", "--quiet") == ""
+    assert list(state.iterdir()) == []
