@@ -42,6 +42,11 @@ class Exchange:
         for each in objects:
             await self._client.send(json.dumps(each).encode() + b"\n")
 
+    async def cut_off(self) -> None:
+        """Begin to answer, and end in the middle of it."""
+        head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        await self._client.send(f"{head}40\r\nno more".encode())
+
     async def forward(self) -> None:
         """Have the engine answer."""
         assert self._engine is not None

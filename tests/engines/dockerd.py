@@ -115,13 +115,17 @@ class PrivateDocker:
             if there := self.docker.run("ps", "--all", "--quiet").split():
                 self.docker.run("rm", "--force", "--volumes", *there)
             if nets := self.docker.run("network", "ls", "-qf", "type=custom").split():
+                option = '{{index .Options "com.docker.network.bridge.name"}}'
+                shown = self.docker.run("network", "inspect", "--format", option, *nets)
                 self.docker.run("network", "rm", *nets)
+                for bridge in shown.split():
+                    self._remove_rules(bridge)
         self.stop()
         for pid in self._containerds():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         subprocess.run(["ip", "link", "delete", self._bridge], capture_output=True, check=False)
-        self._remove_rules()
+        self._remove_rules(self._bridge)
         for mount in reversed(mounts(self.directory)):
             subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -148,15 +152,19 @@ class PrivateDocker:
             if entry.name.isdigit() and f"{self.directory}/exec/containerd/" in command_line(entry)
         ]
 
-    def _remove_rules(self) -> None:
-        """What dockerd leaves of a bridge that it was given."""
-        for table in ("filter", "nat"):
-            command = ["iptables", "--wait", "--table", table]
-            listed = subprocess.run([*command, "-S"], capture_output=True, text=True, check=False)
-            for rule in listed.stdout.splitlines():
-                if rule.startswith("-A ") and self._bridge in rule.split():
-                    words = ["-D", *rule.split()[1:]]
-                    subprocess.run([*command, *words], capture_output=True, check=False)
+    def _remove_rules(self, bridge: str) -> None:
+        """What dockerd leaves of a bridge that it was given, and a worker of one in use."""
+        for program in ("iptables", "ip6tables"):
+            for table in ("filter", "nat", "mangle"):
+                command = [program, "--wait", "--table", table]
+                listed = subprocess.run([*command, "-S"], capture_output=True, text=True)
+                for rule in listed.stdout.splitlines():
+                    if rule.startswith("-A ") and bridge in rule.split():
+                        words = ["-D", *rule.split()[1:]]
+                        subprocess.run([*command, *words], capture_output=True, check=False)
+                if f"-N {bridge}-host" in listed.stdout.splitlines():
+                    for verb in ("-F", "-X"):
+                        subprocess.run([*command, verb, f"{bridge}-host"], check=False)
 
     def _make_bridge(self) -> str:
         """The bridge, and the first two numbers of the addresses that are ours."""

@@ -203,6 +203,18 @@ async def test_a_namespace_that_may_have_a_container_is_given_to_nobody_else(
     assert left_of(owner) == ([], [])
 
 
+async def test_a_network_that_somebody_removed_is_made_again(
+    open_driver: Callable[..., object], docker: Docker, shell: Shell, owner: str, left_of: Left
+) -> None:
+    async with open_driver() as runtime:
+        handle = await runtime.driver.create(shell())
+        _, (network,) = left_of(owner)
+        # As `docker network prune` does while nobody runs in it.
+        docker.run("network", "rm", network)
+        assert (await runtime.driver.start(handle)).addresses
+        await runtime.driver.remove(handle)
+
+
 async def test_without_a_network_there_is_none(
     open_driver: Callable[..., object], shell: Shell
 ) -> None:

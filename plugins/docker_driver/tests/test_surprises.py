@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from longshore_core import BackendError, ContainerSpec, PluginCrash
+from longshore_core import BackendError, ContainerSpec, EngineUnavailable, Handle, PluginCrash
 from longshore_core.abc import Host
 
 from tests.engines.between import Exchange
@@ -16,6 +16,13 @@ from tests.engines.between import Exchange
 Shell = Callable[..., ContainerSpec]
 Opener = Callable[..., object]
 PULL = "POST /images/create"
+STATE = {
+    "Status": "exited",
+    "Pid": 0,
+    "ExitCode": 137,
+    "OOMKilled": False,
+    "StartedAt": "2026-01-01T00:00:00Z",
+}
 
 
 async def test_a_surprise_in_a_pull_is_told_to_who_asked_and_ends_nothing_else(
@@ -46,6 +53,38 @@ async def test_a_surprise_in_a_pull_ahead_of_time_is_logged(
             while "docker_image_not_pulled" not in caplog.text:
                 await anyio.sleep(0.01)
         assert await runtime.driver.survey() == []
+
+
+async def test_an_engine_that_stops_in_the_middle_of_an_answer_is_away(
+    open_scripted: Opener, shell: Shell, owner: str
+) -> None:
+    """Also where the SDK reads by itself, and raises what its libraries do."""
+
+    async def container(exchange: Exchange) -> None:
+        await exchange.answer(
+            {
+                "Id": "c",
+                "Name": "/c",
+                "Image": "i",
+                "State": STATE,
+                "Config": {"Labels": {"longshore.owner": owner}},
+                "HostConfig": {"NetworkMode": "none"},
+                "NetworkSettings": {},
+            }
+        )
+
+    async def events(exchange: Exchange) -> None:
+        if "until" in exchange.query:
+            await exchange.cut_off()
+        else:
+            await exchange.begin()
+            await anyio.sleep_forever()
+
+    spec = shell()
+    script = {f"GET /containers/indexify-{spec.id}/json": container, "GET /events": events}
+    async with open_scripted(script) as runtime:
+        with pytest.raises(EngineUnavailable, match=r"went away|does not answer"):
+            await runtime.driver.wait(Handle(id=spec.id))
 
 
 @pytest.mark.parametrize(

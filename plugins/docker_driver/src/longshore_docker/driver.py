@@ -270,13 +270,9 @@ class DockerDriver(Driver):
 
     async def _start(self, container: Container) -> Container:
         try:
-            await self._engine.start(container.id)
+            await self._start_in_network(container)
         except EngineUnavailable:
             await self._stop_late(container)
-            raise
-        except Refused as exc:
-            if exc.status == _NOT_FOUND:
-                self._networks.forget()
             raise
         if container.holder:
             return container  # where it can be reached, its holder knows
@@ -284,6 +280,16 @@ class DockerDriver(Driver):
         if started is None:
             raise BackendError(f"container {container.name} was removed while it was started")
         return started
+
+    async def _start_in_network(self, container: Container) -> None:
+        try:
+            await self._engine.start(container.id)
+        except Refused as exc:
+            if exc.status != _NOT_FOUND:
+                raise
+            # Somebody may have removed our network, which nobody ran in: it is made again.
+            await self._networks.mend()
+            await self._engine.start(container.id)
 
     async def _stop_late(self, container: Container) -> None:
         """A start whose answer did not come may still come about: it must not run."""

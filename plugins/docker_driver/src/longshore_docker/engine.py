@@ -7,6 +7,7 @@ caller knows what there is. Streams are in `longshore_docker.streams`.
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import threading
@@ -124,15 +125,9 @@ class Engine:
         ImageError for a large one: how large it is, the image decides."""
 
         def read(client: Any) -> bytes:
-            # The SDK's own cannot be left early, and the container is locked meanwhile.
-            url = f"{client.base_url}/v{client.api_version}/containers/{container}/archive"
-            with client.get(url, params={"path": path}, stream=True, timeout=_ASK_SECONDS) as said:
-                try:
-                    said.raise_for_status()
-                except requests.exceptions.HTTPError as exc:
-                    docker.errors.create_api_error_from_http_exception(exc)
-                archive = bytearray()
-                for piece in said.iter_content(_PIECE):
+            archive = bytearray()
+            with _get(client, f"/containers/{container}/archive", {"path": path}) as answer:
+                for piece in answer.iter_content(_PIECE):
                     archive += piece
                     if len(archive) > _FILE_LIMIT:
                         raise ImageError(f"the image's {path} has more than {_FILE_LIMIT} bytes")
@@ -147,7 +142,9 @@ class Engine:
         def read(client: Any) -> list[Mapping[str, Any]]:
             filters = {"container": [container], "event": ["kill", "oom", "die"]}
             # An end that has come already makes it answer at once.
-            return [*client.events(since=0, until=time.time(), filters=filters, decode=True)]
+            query = {"since": "0", "until": f"{time.time():.9f}", "filters": json.dumps(filters)}
+            with _get(client, "/events", query) as answer:
+                return [json.loads(line) for line in answer.iter_lines() if line]
 
         return await self._ask(f"ask what happened to container {container}", read)
 
@@ -300,6 +297,19 @@ class Engine:
         except (OSError, docker.errors.DockerException) as exc:
             # What the SDK raises of requests' is an OSError, too.
             raise EngineUnavailable(away(self.address, exc)) from exc
+
+
+@contextmanager
+def _get(client: Any, path: str, query: Mapping[str, str]) -> Generator[Any]:
+    """What the engine streams, to its end or not. The SDK's own streams cannot be left early, have
+    no deadline, and take what is cut off for whole."""
+    url = f"{client.base_url}/v{client.api_version}{path}"
+    with client.get(url, params=dict(query), stream=True, timeout=_ASK_SECONDS) as answer:
+        try:
+            answer.raise_for_status()
+        except requests.exceptions.HTTPError as exc:
+            docker.errors.create_api_error_from_http_exception(exc)
+        yield answer
 
 
 @contextmanager

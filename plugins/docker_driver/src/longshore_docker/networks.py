@@ -106,9 +106,10 @@ class Networks:
             self._given.discard(network.holder)
             self._ready.insert(0, network.holder)
 
-    def forget(self) -> None:
-        """Something that was there is not, as it seems: look before it is used again."""
-        self._made, self._image = False, None
+    async def mend(self) -> None:
+        """Have the network that containers without a holder are in, whatever has become of it."""
+        self._forget()
+        await self._ensure()
 
     async def release(self, holder: str) -> None:
         """Remove the holder of a container that is removed. What cannot be done now is done when
@@ -154,6 +155,10 @@ class Networks:
                 await self._firewall.remove()
 
     # Keeping.
+
+    def _forget(self) -> None:
+        """Something that was there is not, as it seems: look before it is used again."""
+        self._made, self._image = False, None
 
     @property
     def _is_sure(self) -> bool:
@@ -213,7 +218,7 @@ class Networks:
             if made is None:
                 raise BackendError(f"the network holder {name} is gone", retryable=True)
         except BaseException:
-            self.forget()
+            self._forget()
             with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(BackendError):
                 await self._engine.remove(name)
             raise
