@@ -6,7 +6,7 @@ BIN := .venv/bin
 DISTS := core proto sdk plugins/forkexec_driver plugins/docker_driver plugins/podman_driver plugins/sandbox_daemon plugins/control_plane
 export GRPC_ENABLE_FORK_SUPPORT := 0
 
-.PHONY: help install dev clients demo run test lint fmt types laws floors proto docs engines bench lock ci clean
+.PHONY: help install dev clients demo run test long lint fmt types laws floors proto docs engines bench lock ci clean
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,11 @@ run: .venv/runtime.done  ## the whole system, staying up (Ctrl-C ends it)
 
 test: .venv/dev.done  ## every test that this machine can run
 	@$(BIN)/pytest -q -n $$(($$(nproc) + 1)) --dist loadgroup $(ARGS)
+
+long: .venv/dev.done clients  ## the long profile of the tests: for a night
+	@LONGSHORE_CI=1 LONGSHORE_LONG=1 LONGSHORE_ALL_LAWS=1 LONGSHORE_CHAOS_RUNS=10000 LONGSHORE_SDK_TRIALS=2000 \
+		LONGSHORE_SDK_CYCLES=10000 LONGSHORE_WORKER_KILLS=200 \
+		$(BIN)/pytest -q -n $$(nproc) --dist loadgroup --timeout 14400 $(ARGS)
 
 lint: .venv/dev.done  ## style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -23,7 +23,7 @@ from typing import Any
 
 import longshore_core
 from longshore_core import _errors, _heads, abc, hookspecs
-from longshore_core._codes import CATALOGUE
+from longshore_core._codes import CATALOGUE, OF_THE_SDK
 from longshore_core._settings import Choice, WorkerSettings
 from longshore_server.settings import ServerSettings
 from pydantic import BaseModel
@@ -150,6 +150,7 @@ def errors() -> str:
         for code, entry in sorted(CATALOGUE.items())
     ]
     table = "\n".join(rows)
+    own = "\n".join(f"| `{code}` | {meaning} |" for code, meaning in sorted(OF_THE_SDK.items()))
     tree = (_errors.__doc__ or "").partition("\n\n")[2].strip()
     return f"""# Errors
 
@@ -164,6 +165,15 @@ may succeed later without anybody acting.
 | code | status | retryable | what it means, and what to do |
 | --- | --- | --- | --- |
 {table}
+
+## From the SDK alone
+
+These say that there was no such answer. `HTTP_404` and its like: somebody else has answered,
+such as a proxy in front; the message is the beginning of what came.
+
+| code | what it means |
+| --- | --- |
+{own}
 
 ## In Python, and on the command line
 

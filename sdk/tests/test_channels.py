@@ -46,9 +46,9 @@ class Peer:
                 self.core.send_response(answer)
         self.flush()
 
-    async def send_unless_busy(self, take: Callable[[], bytes]) -> None:
+    async def send_at_once(self, take: Callable[[], bytes]) -> None:
         if not self.is_busy:
-            await self.send(take)
+            await Peer.send(self, take)
 
     async def close(self) -> None:
         self.is_closed = True
@@ -99,6 +99,24 @@ def test_a_ping_is_answered_unless_somebody_is_sending() -> None:
         assert bool(peer.received) is not is_busy
     # The answer that had no room went out together with the other.
     assert [frame.opcode for frame in peer.received] == [Opcode.PONG, Opcode.PONG]
+
+
+def test_a_ping_is_answered_without_what_another_is_about_to_send() -> None:
+    socket, peer = opened()
+    turn = peer.send
+
+    async def late(take: Callable[[], bytes]) -> None:
+        # Before it is the sender's turn, a ping comes.
+        peer.core.send_ping(b"?")
+        peer.core.send_binary(b"x")
+        peer.flush()
+        assert await socket.receive() == b"x"
+        assert [frame.opcode for frame in peer.received] == [Opcode.PONG]
+        await turn(take)
+
+    peer.send = late  # type: ignore[method-assign]
+    finish(socket.send(b"large"))
+    assert [frame.opcode for frame in peer.received] == [Opcode.PONG, Opcode.BINARY]
 
 
 def test_a_refused_handshake_is_an_answer_with_a_body() -> None:

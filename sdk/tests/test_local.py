@@ -8,7 +8,16 @@ import socket
 from pathlib import Path
 
 import pytest
-from longshore._local import Listener, Ports, check_free, claimed, plan, read, write
+from longshore._local import (
+    Listener,
+    Ports,
+    check_free,
+    claimed,
+    plan,
+    read,
+    with_driver,
+    write,
+)
 from longshore._refusal import Refusal
 
 HERE = Path("/srv/longshore")
@@ -69,7 +78,6 @@ def test_what_the_users_config_says_is_kept() -> None:
     derived = plan(worker, {}, Ports(), HERE).worker
     assert worker.items() <= derived.items()
     assert "driver" not in derived
-    assert "resource_overrides" not in derived
 
 
 @pytest.mark.parametrize("port", ["${PORT}", "0", "70000", "", "http"])
@@ -142,3 +150,13 @@ def test_a_section_that_is_no_mapping_is_refused_rather_than_replaced(
     with pytest.raises(Refusal) as caught:
         plan({key: 5}, {}, Ports(), tmp_path)
     assert caught.value.message == f"{key}: expected a mapping of keys (got 5)"
+
+
+def test_the_driver_that_is_asked_for_wins_and_its_options_stay() -> None:
+    given = {"driver": {"type": "docker", "ready_networks": 2}, "state_dir": "/s"}
+    assert with_driver(given, None) == given
+    assert with_driver(given, "docker") == given
+    assert with_driver(given, "podman") == {"driver": {"type": "podman"}, "state_dir": "/s"}
+    assert with_driver({}, "podman") == {"driver": {"type": "podman"}}
+    with pytest.raises(Refusal, match="driver: expected a mapping"):
+        with_driver({"driver": "docker"}, "docker")

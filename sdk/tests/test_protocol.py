@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import httpx
 import longshore
@@ -16,101 +14,24 @@ from longshore._carrier import finish
 from longshore._http import BlockingCarrier
 from longshore._session import Listing, Session
 
-API, PROXY = "http://api.test:8900", "http://proxy.test:8095"
-INFO = {
-    "id": "sb",
-    "namespace": "default",
-    "status": "running",
-    "image": "i",
-    "created_at": 1,
-    "timeout_secs": 600,
-    "resources": {"cpus": 1, "memory_mb": 1, "disk_mb": 1},
-    "sandbox_url": PROXY,
-}
-ENDED = {**INFO, "status": "terminated", "outcome": "Success(Timeout)", "sandbox_url": None}
-KEY = "sk-very-secret"
-Handler = Callable[[httpx.Request], httpx.Response]
-
-
-class Cut(httpx.SyncByteStream):
-    """A body that breaks off."""
-
-    def __init__(self, *pieces: bytes) -> None:
-        self._pieces = pieces
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from self._pieces
-        raise httpx.RemoteProtocolError("incomplete chunked read")
-
-
-def fresh(answer: httpx.Response) -> httpx.Response:
-    """As it comes from the wire: not yet read."""
-    if isinstance(answer.stream, Cut):
-        return httpx.Response(answer.status_code, stream=answer.stream)
-    stream = httpx.ByteStream(answer.content)
-    return httpx.Response(answer.status_code, headers=answer.headers, stream=stream)
-
-
-class World:
-    """Server, proxy and daemon: what each route answers, and what was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[httpx.Request] = []
-        self.info: dict[str, Any] = INFO
-        self.routes: dict[tuple[str, str], list[Any]] = {}
-
-    def on(self, method: str, path: str, *answers: httpx.Response | Exception) -> None:
-        """Answer so, one after the other; the last one for ever."""
-        self.routes[method, path] = list(answers)
-
-    def answer(self, request: httpx.Request) -> httpx.Response:
-        self.asked.append(request)
-        answers = self.routes.get((request.method, request.url.path))
-        if answers is None:
-            if request.url.path == "/api/v1/health":
-                return httpx.Response(200, json={"healthy": True})
-            return httpx.Response(200, json=self.info)
-        found = answers.pop(0) if len(answers) > 1 else answers[0]
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    def carrier(self) -> BlockingCarrier:
-        return BlockingCarrier(httpx.MockTransport(lambda request: fresh(self.answer(request))))
-
-    def attach(self) -> Sandbox:
-        endpoint = longshore.Endpoint(api_url=API, api_key=KEY)
-        return Sandbox(finish(Session.attach(self.carrier(), "sb", endpoint)))
-
-    def create(self, **options: Any) -> Sandbox:
-        options = {"api_url": API, "api_key": KEY, **options}
-        return Sandbox(finish(Session.create(self.carrier(), None, options)))  # type: ignore[arg-type]
-
-    def sent(self, method: str, path: str) -> list[httpx.Request]:
-        return [one for one in self.asked if (one.method, one.url.path) == (method, path)]
-
-
-CREATE = "/v1/namespaces/default/sandboxes"
-ONE = f"{CREATE}/sb"
-RUN = "/api/v1/processes/frames"
-FOLLOW = "/api/v1/processes/7/frames"
-
-
-def frame(kind: int, data: bytes) -> bytes:
-    return bytes([kind, 0, 0, 0]) + len(data).to_bytes(4) + data
-
-
-def event(**members: Any) -> bytes:
-    return frame(0, json.dumps(members).encode())
-
-
-def complaint(http: int, code: str, *, retryable: bool = False, **more: Any) -> httpx.Response:
-    body = {"error": "no", "message": "no", "code": code, "retryable": retryable}
-    return httpx.Response(http, json={**body, "request_id": "r", **more})
-
-
-STARTED = event(pid=7, started_at=1)
-ENDED_WELL = event(exit_code=0)
+from sdk.tests.world import (
+    API,
+    CREATE,
+    ENDED,
+    ENDED_WELL,
+    FOLLOW,
+    INFO,
+    KEY,
+    ONE,
+    RUN,
+    STARTED,
+    Cut,
+    World,
+    complaint,
+    event,
+    frame,
+    fresh,
+)
 
 
 @pytest.fixture
@@ -148,18 +69,59 @@ def test_a_result_with_a_gap_ends_before_it_and_says_so(world: World) -> None:
     assert (result.stdout, result.truncated) == (b"ab", True)
 
 
+def test_output_that_the_sandbox_had_no_room_for_is_told_of(world: World) -> None:
+    lost = event(exit_code=0, output_lost=True)
+    world.on("POST", RUN, httpx.Response(200, content=STARTED + frame(1, b"ab") + lost))
+    result = world.attach().run("x")
+    assert (result.stdout, result.ok, result.truncated) == (b"ab", True, True)
+    world.on("GET", FOLLOW, httpx.Response(200, content=frame(1, b"ab") + lost))
+    output = world.attach().process(7).connect()
+    assert output.output_lost is None
+    assert [chunk.data for chunk in output] == [b"ab"]
+    assert output.output_lost is True
+
+
 def test_an_answer_that_ends_without_an_outcome_is_a_cut_too(world: World) -> None:
     world.on("POST", RUN, httpx.Response(200, content=STARTED + frame(1, b"a")))
     world.on("GET", FOLLOW, httpx.Response(200, content=frame(1, b"b") + ENDED_WELL))
     assert world.attach().run("x").stdout == b"ab"
 
 
-def test_a_command_that_may_have_started_is_not_started_again(world: World) -> None:
-    world.on("POST", RUN, httpx.ReadError("reset"))
-    with pytest.raises(longshore.SandboxConnectionError) as caught:
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (httpx.ReadError("reset"), "CONNECTION_LOST"),
+        (httpx.ReadTimeout("silence"), "TIMEOUT"),
+        (complaint(502, "CONNECTION_CLOSED", retryable=True), "CONNECTION_CLOSED"),
+        (complaint(504, "READ_TIMEOUT", retryable=True), "READ_TIMEOUT"),
+        (httpx.Response(503, html="<h1>Sorry</h1>"), "HTTP_503"),
+    ],
+)
+def test_a_command_that_may_have_started_is_not_started_again_by_anybody(
+    world: World, answer: httpx.Response | Exception, code: str
+) -> None:
+    world.on("POST", RUN, answer)
+    with pytest.raises(SandboxError) as caught:
         world.attach().run("x")
-    assert caught.value.code == "CONNECTION_LOST"
+    assert (caught.value.code, caught.value.retryable) == (code, False)
     assert len(world.sent("POST", RUN)) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.ConnectError("refused"),
+        complaint(429, "TOO_MANY_SESSIONS", retryable=True),
+        complaint(503, "SANDBOX_NOT_RUNNING", retryable=True),
+    ],
+)
+def test_what_cannot_have_been_done_may_be_tried_again(
+    world: World, answer: httpx.Response | Exception
+) -> None:
+    world.on("POST", "/api/v1/pty", answer)
+    with pytest.raises(SandboxError) as caught:
+        world.attach().terminal("x")
+    assert caught.value.retryable
 
 
 def test_a_command_is_started_again_when_nobody_can_have_seen_it(world: World) -> None:

@@ -108,6 +108,7 @@ def create() -> Iterator[Figure]:
             name="exec of sh -c 'echo' in a running sandbox, through the proxy",
             unit="ms",
             samples=timed(lambda: execute(whole, id_), 200),
+            target=4,
         )
 
 

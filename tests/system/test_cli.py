@@ -397,7 +397,9 @@ class TestCopy:
 
     def test_what_cannot_be_copied_is_one_line(self, sandbox: Sandbox, tmp_path: Path) -> None:
         done = cli("cp", f"{sandbox.id}:none", str(tmp_path))
-        assert (done.returncode, done.stderr) == (3, b"error: File not found: none\n")
+        step = f"see what is there: `longshore sandbox exec {sandbox.id} ls -la`"
+        said = f"error: File not found: none; {step}\n"
+        assert (done.returncode, done.stderr.decode()) == (3, said)
         done = cli("cp", str(tmp_path / "none"), f"{sandbox.id}:")
         assert done.returncode == 2
         wanted = f"error: cannot copy {tmp_path}/none: No such file or directory\n"

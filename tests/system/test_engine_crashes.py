@@ -15,23 +15,18 @@ import pytest
 
 from tests.engines import images
 from tests.engines.dockerd import PrivateDocker
-from tests.engines.podman import PrivatePodman, remove_network
-from tests.system.harness import System, system, until
+from tests.engines.podman import PrivatePodman
+from tests.system.harness import System, until
+from tests.system.on_engines import KINDS, system_on
 
 CI = bool(os.environ.get("LONGSHORE_CI"))
 WORKER_KILLS = int(os.environ.get("LONGSHORE_WORKER_KILLS", "30" if CI else "4"))
 ENGINE_KILLS = int(os.environ.get("LONGSHORE_ENGINE_KILLS", "10" if CI else "1"))
 """A long run takes 200 of the first."""
-BRIDGE = "lsp-crashes"
 COUNT = "i=0; while :; do i=$((i + 1)); echo $i; sleep 0.1; done"
 
 
-@pytest.fixture(
-    params=[
-        pytest.param("docker", marks=pytest.mark.xdist_group("docker")),
-        pytest.param("podman", marks=pytest.mark.xdist_group("podman")),
-    ]
-)
+@pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -43,31 +38,8 @@ def engine(kind: str, request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def whole(kind: str, engine: Any, tmp_path: Path) -> Iterator[System]:
-    engine.load(images.BASE)
-    network = {"bridge": BRIDGE, "subnet": "10.250.0.0/24"} if kind == "podman" else {}
-    driver = {"type": kind, "address": engine.address, "ready_networks": 2, **network}
-    server = {"executor_timeout_secs": 900}
-    try:
-        with system(tmp_path, server=server, driver=driver, on_exit="remove") as started:
-            started.start_all()
-            yield started
-            # In order: what is left of the pool goes with the worker.
-            assert started.stop("worker") == 0
-            until(lambda: not _containers(engine, started), "nothing is left on the engine")
-    finally:
-        if kind == "podman":
-            remove_network(BRIDGE)
-
-
-def _containers(engine: Any, whole: System) -> list[str]:
-    """All that the worker has made on the engine, what only holds networks included."""
-    ids = engine.run("ps", "--all", "--quiet", "--no-trunc").split()
-    shown = json.loads(engine.run("inspect", *ids, check=False)) if ids else []
-    return [
-        each["Id"]
-        for each in shown
-        if each["Config"]["Labels"].get("longshore.owner", "").startswith(whole.owner)
-    ]
+    with system_on(kind, engine, tmp_path, executor_timeout_secs=900) as started:
+        yield started
 
 
 def _identity(engine: Any, id_: str) -> tuple[int, str]:
@@ -121,8 +93,14 @@ def test_no_kill_of_the_engine_loses_or_restarts_a_sandbox(
 ) -> None:
     require(engine.directory is not None, "an engine of the test's own, which it may kill")
     mine = (PrivateDocker if kind == "docker" else PrivatePodman)(engine.directory)
-    kept = _kept(whole, engine)
+    lots = random.Random(ENGINE_KILLS)
+    kept, made = _kept(whole, engine), list[str]()
     for _ in range(ENGINE_KILLS):
+        made.append(whole.create(wait=False, image=images.BASE.reference))
+        if len(made) > 1:
+            whole.delete(made[-2])
+        # Not a wait for anything: the moment of the kill, drawn by lot.
+        time.sleep(lots.uniform(0, 1.5))
         mine.stop(signal.SIGKILL)
         for id_ in kept:
             # Who is inside needs no engine.
@@ -130,7 +108,11 @@ def test_no_kill_of_the_engine_loses_or_restarts_a_sandbox(
         mine.start()
         _are_the_same(whole, engine, kept)
     id_ = until(lambda: _created(whole), "the worker has found the engine again", 60)
-    for each in (*kept, id_):
+    for each in made[:-1]:
+        until(lambda each=each: whole.sandbox(each)["status"] == "terminated", each, 60)
+    # It runs, or it has ended with the engine's absence for a reason; it is not between the two.
+    until(lambda: whole.sandbox(made[-1])["status"] in ("running", "terminated"), made[-1], 60)
+    for each in (*kept, made[-1], id_):
         whole.delete(each)
         until(lambda each=each: whole.sandbox(each)["status"] == "terminated", each, 60)
 

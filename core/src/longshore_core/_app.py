@@ -196,7 +196,9 @@ async def _work(
             if run.with_proxy:
                 linked.start_soon(keep_proxy, settings.state_dir, run.config_file)
             linked.start_soon(_critical, link.run)
-            unheld = sorted({Limit.CPU, Limit.MEMORY, Limit.DISK} - facts.limits)
+            unheld = sorted(
+                str(each) for each in {Limit.CPU, Limit.MEMORY, Limit.DISK} - facts.limits
+            )
             log.info("Worker is up", containers=len(keeper.containers), limits_not_enforced=unheld)
             task_status.started()
             reason = await ask.wait()

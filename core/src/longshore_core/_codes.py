@@ -115,7 +115,7 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
         "SPAWN_FAILED": ErrorCode(
             400, False, "The command cannot be started; the message has the system's reason."
         ),
-        "PROCESS_NOT_RUNNING": ErrorCode(400, False, "The process has ended already."),
+        "NOT_RUNNING": ErrorCode(400, False, "The process has ended already."),
         "INVALID_SIGNAL": ErrorCode(400, False, "No signal has that number."),
         "STDIN_NOT_WRITABLE": ErrorCode(
             400, False, "The process was started without stdin, or it is closed."
@@ -148,10 +148,33 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
         "WATCH_LIMIT": ErrorCode(
             429, True, "The system watches as many files as it may. Watch fewer directories."
         ),
-        "INVALID_RANGE": ErrorCode(416, False, "The range lies outside the file."),
-        "STORAGE_FULL": ErrorCode(507, False, "No space is left for the file."),
+        "RANGE_NOT_SATISFIABLE": ErrorCode(416, False, "The range lies outside the file."),
+        "DISK_FULL": ErrorCode(507, False, "No space is left for the file."),
+        "NOT_A_FILE": ErrorCode(400, False, "The path is neither a file nor a directory."),
+        "UNSUPPORTED_USER": ErrorCode(
+            400, False, "Processes run as the sandbox's own user. Name that one, or none."
+        ),
+        "HEAD_TOO_LARGE": ErrorCode(
+            431, False, "The request's head is larger than a sandbox takes. Send less in headers."
+        ),
+        "STOPPING": ErrorCode(503, False, "The sandbox is ending, and starts nothing more."),
+        "UNSUPPORTED": ErrorCode(501, False, "The sandbox's system cannot do that."),
     }
 )
+
+OF_THE_SDK: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "BAD_ANSWER": "What came is no answer of Longshore's, or of another version of it.",
+        "COMMAND_FAILED": "A command that was to succeed did not; `result` has its output.",
+        "COMMAND_TIMED_OUT": "A command that was to succeed was ended by its timeout.",
+        "CONNECTION_FAILED": "Nobody can be reached there. Nothing has been done.",
+        "CONNECTION_LOST": "It was cut in the middle. What was asked for may have been done.",
+        "DEADLINE_EXCEEDED": "The time of `deadline()` is over. What was asked for may be done.",
+        "FILE_CHANGED": "A file was changed while it was being read. Read it again.",
+        "TIMEOUT": "Nothing came for too long, or the `timeout` of a wait is over.",
+    }
+)
+"""Codes of errors that the SDK raises without having been answered so."""
 
 
 def describe(code: str) -> ErrorCode:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
+import anyio
 import pytest
 from longshore_core import ContainerId, ContainerSpec
 from longshore_core.abc import Driver, Host, Runtime
@@ -15,6 +16,7 @@ from longshore_core.testing.bench import bare_host
 from longshore_docker import longshore_driver
 
 from tests.engines import images
+from tests.engines.between import Behaviour, Exchange, between
 from tests.engines.dockerd import Docker
 
 Opener = Callable[..., AbstractAsyncContextManager[Runtime]]
@@ -58,6 +60,41 @@ def open_driver(docker: Docker, host: Host, caplog: pytest.LogCaptureFixture) ->
         return plug.open(plug.config.model_validate(given), lent)
 
     return open_
+
+
+@pytest.fixture
+def open_scripted(host: Host, tmp_path: Path) -> Opener:
+    """Open the driver on an engine that has nothing, and answers some requests as it is told."""
+
+    @asynccontextmanager
+    async def open_(script: Mapping[str, Behaviour], **config: object) -> AsyncGenerator[Runtime]:
+        async def engine(exchange: Exchange) -> None:
+            if exchange.request in script:
+                await script[exchange.request](exchange)
+            elif exchange.request == "GET /events":
+                await exchange.begin()
+                await anyio.sleep_forever()
+            else:
+                known = exchange.request in EMPTY
+                body = EMPTY[exchange.request] if known else {"message": "no such thing"}
+                await exchange.answer(body, 200 if known else 404)
+
+        async with between(tmp_path / "scripted", engine) as address:
+            plug = longshore_driver()
+            given = {"address": address, "ready_networks": 0, **config}
+            async with plug.open(plug.config.model_validate(given), host) as runtime:
+                yield runtime
+
+    return open_
+
+
+EMPTY = {
+    "GET /version": {"ApiVersion": "1.44", "Version": "1", "Os": "linux", "Arch": "amd64"},
+    "GET /info": {"Architecture": "x86_64", "NCPU": 1, "MemTotal": 1 << 30},
+    "GET /containers/json": [],
+    "GET /images/json": [],
+}
+"""What an engine says that has nothing. Of anything else it knows nothing."""
 
 
 @pytest.fixture

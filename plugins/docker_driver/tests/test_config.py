@@ -46,9 +46,9 @@ def test_absent_the_address_is_dockers_own(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize(
     ("address", "local"),
-    [("/run/x.sock", True), ("tcp://127.0.0.1:2375", True), ("tcp://10.0.0.1:2375", False)],
+    [("/run/x.sock", True), ("tcp://127.0.0.1:2375", False), ("tcp://10.0.0.1:2375", False)],
 )
-def test_only_an_engine_of_this_host_sees_its_files(address: str, local: bool) -> None:
+def test_only_an_engine_at_a_socket_of_this_host_sees_its_files(address: str, local: bool) -> None:
     assert Config.model_validate({"address": address}).is_local is local
 
 

@@ -9,11 +9,16 @@ from longshore_core import Exit
 from longshore_docker.endings import ending, is_doubtful
 
 
-def killed(signal: int) -> dict[str, object]:
-    return {"Action": "kill", "Actor": {"Attributes": {"signal": str(signal)}}}
+def event(action: str, seconds: float = 0, **attributes: str) -> dict[str, object]:
+    at = int(seconds * 1e9)
+    return {"Action": action, "timeNano": at, "Actor": {"Attributes": attributes}}
 
 
-OOM = {"Action": "oom", "Actor": {"Attributes": {}}}
+def killed(signal: int, seconds: float = 0) -> dict[str, object]:
+    return event("kill", seconds, signal=str(signal))
+
+
+OOM = event("oom")
 
 
 @pytest.mark.parametrize("code", [0, 1, 43, 128, 137, 143, 255])
@@ -43,6 +48,24 @@ def test_memory_that_ran_out_is_told_by_the_state_or_by_the_past() -> None:
 
 def test_a_child_that_ran_out_of_memory_is_not_the_end_of_pid_1() -> None:
     assert ending(0, oom=True) == Exit(code=0)
+    assert ending(1, oom=True) == Exit(code=1)
+    later = [OOM, event("die", 60)]
+    assert ending(0, oom=True, past=[OOM, event("die", 0.1)]) == Exit(code=0)
+    assert ending(1, oom=True, past=later) == Exit(code=1)
+    assert ending(137, oom=True, past=later) == Exit(code=137)
+
+
+def test_a_kill_after_memory_ran_out_is_the_end_of_pid_1() -> None:
+    past = [OOM, killed(9, 0.1), event("die", 0.2)]
+    assert ending(137, oom=True, past=past) == Exit(signal=SIGKILL)
+    # What was remembered of it, the engine has forgotten.
+    assert ending(137, oom=True, past=past[1:]) == Exit(signal=SIGKILL)
+
+
+def test_a_program_that_ends_with_its_child_has_run_out_of_memory() -> None:
+    assert ending(1, oom=True, past=[OOM, event("die", 0.5)]) == Exit(code=1, oom=True)
+    past = [killed(15), event("oom", 50), event("die", 50.5)]
+    assert ending(137, oom=True, past=past) == Exit(signal=SIGKILL, oom=True)
 
 
 @pytest.mark.parametrize(

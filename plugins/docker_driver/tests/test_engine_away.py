@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import anyio
 import pytest
@@ -12,7 +14,9 @@ from longshore_core.abc import Host
 from longshore_docker import longshore_driver
 
 from tests.engines import images
+from tests.engines.between import Exchange, between
 from tests.engines.dockerd import Docker, PrivateDocker
+from tests.engines.processes import wait_gone
 
 
 @pytest.fixture
@@ -95,6 +99,47 @@ async def test_what_ended_while_the_engine_was_away_is_heard_of(
                 private.start()
         assert ends == [Exit(code=0)]
         await driver.remove(handle)
+
+
+async def test_namespaces_that_ended_with_the_engine_are_given_to_nobody(
+    private: PrivateDocker,
+    open_driver: Callable[..., object],
+    shell: Callable[..., ContainerSpec],
+    owner: str,
+    tmp_path: Path,
+) -> None:
+    filters = ("--filter", f"label=longshore.owner={owner}")
+    may_look = anyio.Event()
+    may_look.set()
+
+    async def engine(exchange: Exchange) -> None:
+        if exchange.request == "GET /containers/json":
+            await may_look.wait()
+        await exchange.forward()
+
+    path = private.docker.address.removeprefix("unix://")
+    async with (
+        between(tmp_path / "between", engine, path) as address,
+        open_driver(ready_networks=4, address=address) as runtime,
+    ):
+        driver = runtime.driver
+        with anyio.fail_after(60):
+            while len(holders := private.docker.run("ps", "--quiet", *filters).split()) < 4:
+                await anyio.sleep(0.05)
+        pids = private.docker.run("inspect", "--format", "{{.State.Pid}}", *holders).split()
+        private.stop()
+        # As all do whose engine does not let them live on.
+        for pid in pids:
+            os.kill(int(pid), signal.SIGKILL)
+            wait_gone(int(pid))
+        may_look = anyio.Event()
+        private.start()
+        for number in range(4):
+            handle = await driver.create(shell(name=f"c{number}"))
+            await driver.start(handle)
+        may_look.set()
+        for found in await driver.survey():
+            await driver.remove(found.handle)
 
 
 async def test_a_driver_that_was_opened_without_its_engine_works_when_it_comes(

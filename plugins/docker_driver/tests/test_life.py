@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from signal import SIGKILL, SIGSEGV
 
@@ -92,6 +92,22 @@ async def test_running_out_of_memory_is_told_from_a_kill(driver: Driver, shell: 
     assert await driver.wait(handle) == Exit(signal=SIGKILL)
 
 
+async def test_a_kill_is_told_from_a_child_that_ran_out_of_memory(
+    driver: Driver, shell: Shell
+) -> None:
+    script = "python3 -c 'x = bytearray(200 << 20)'; touch $LONGSHORE_SOCKETS/out; exec sleep 1000"
+    limits = Limits(memory_bytes=32 * MIB)
+    spec = shell(script, image=images.BASE.reference, limits=limits, sockets=True)
+    handle = await driver.create(spec)
+    attachment = await driver.start(handle)
+    assert isinstance(attachment.reach, UnixReach)
+    with anyio.fail_after(30):
+        while not Path(attachment.reach.path, "out").exists():
+            await anyio.sleep(0.02)
+    await driver.signal(handle, SIGKILL)
+    assert await driver.wait(handle) == Exit(signal=SIGKILL)
+
+
 async def test_a_crash_is_told_from_a_code(driver: Driver, shell: Shell) -> None:
     crash = ("python3", "-c", "import ctypes; ctypes.string_at(0)")
     spec = shell(name="crash", image=images.BASE.reference, argv=crash)
@@ -157,6 +173,40 @@ async def test_a_bind_that_does_not_exist_is_refused_by_name(
     assert left_of(owner) == ([], [])
 
 
+@pytest.fixture
+def image_of(docker: Docker, owner: str) -> Iterator[Callable[[str, str], str]]:
+    """An image that a script and an instruction have made of busybox."""
+    name = f"made-{owner.partition('/')[0]}"
+
+    def make(script: str, instruction: str) -> str:
+        docker.run("run", "--name", name, images.BUSYBOX.reference, "sh", "-c", script)
+        docker.run("commit", "--change", instruction, name, name)
+        return name
+
+    yield make
+    docker.run("rm", "--force", name)
+    docker.run("image", "rm", "--force", name)
+
+
+async def test_a_user_by_name_has_the_number_that_the_image_gives(
+    driver: Driver, shell: Shell, image_of: Callable[[str, str], str]
+) -> None:
+    image = image_of("echo app:x:77:78::/:/bin/sh >> /etc/passwd", "USER app")
+    handle = await driver.create(shell('touch "$LONGSHORE_SOCKETS/x"', image=image, sockets=True))
+    await driver.start(handle)
+    assert await driver.wait(handle) == Exit(code=0)
+    await driver.remove(handle)
+
+
+async def test_an_image_cannot_have_the_worker_read_without_end(
+    driver: Driver, shell: Shell, image_of: Callable[[str, str], str]
+) -> None:
+    image = image_of("truncate -s 64M /etc/passwd", "USER app")
+    with pytest.raises(ImageError, match="the image's /etc/passwd has more than 1048576 bytes"):
+        await driver.create(shell(image=image, sockets=True))
+    assert await driver.survey() == []
+
+
 async def test_an_engine_that_is_not_there_is_named(host: Host, shell: Shell) -> None:
     plug = longshore_driver()
     config = plug.config.model_validate({"address": "/nonexistent/docker.sock"})
@@ -211,6 +261,13 @@ async def test_a_stale_container_of_ours_is_replaced_when_its_spec_is_another(
     assert len(await driver.survey()) == 1
 
 
+async def test_a_container_that_runs_is_not_replaced(driver: Driver, shell: Shell) -> None:
+    handle = await run(driver, shell())
+    (before,) = await driver.survey()
+    assert await driver.create(shell("exit 2")) == handle
+    assert await driver.survey() == [before]
+
+
 async def test_another_workers_containers_are_not_seen(
     driver: Driver, open_driver: Callable[..., object], shell: Shell, tmp_path: Path
 ) -> None:
@@ -222,6 +279,22 @@ async def test_another_workers_containers_are_not_seen(
         with pytest.raises(BackendError, match="of the worker w-"):
             await runtime.driver.create(shell())
     assert [found.phase for found in await driver.survey()] == [Phase.RUNNING]
+
+
+async def test_a_copy_that_somebody_made_of_a_container_is_theirs(
+    driver: Driver, docker: Docker, shell: Shell
+) -> None:
+    handle = await run(driver, shell())
+    image, copy = f"copy-of-{handle.id}", f"zz-{handle.id}"
+    # With all its labels.
+    docker.run("commit", f"indexify-{handle.id}", image)
+    try:
+        docker.run("run", "--name", copy, "--entrypoint", "sh", image, "-c", "true")
+        (found,) = await driver.survey()
+        assert found.phase is Phase.RUNNING
+    finally:
+        docker.run("rm", "--force", copy)
+        docker.run("image", "rm", image)
 
 
 # Recovery.
@@ -256,6 +329,7 @@ async def test_what_the_engine_can_do_is_declared(runtime: Runtime) -> None:
     declared = (runtime.images, runtime.health, runtime.pause, runtime.usage, runtime.logs)
     assert None not in declared
     assert runtime.exec is not None
+    assert runtime.facts.pause_with_memory
 
 
 async def test_the_first_fingerprint_of_an_engine_that_is_down_comes_within_a_second(

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import anyio
 import pytest
-from longshore_core import ContainerSpec, Exit, Handle
+from longshore_core import ContainerSpec, EngineUnavailable, Exit, Handle
 from longshore_core.abc import Driver, Runtime
 
 from tests.engines import images
+from tests.engines.between import Exchange, between
 from tests.engines.dockerd import Docker
 
 Shell = Callable[..., ContainerSpec]
@@ -163,6 +164,43 @@ async def test_a_holder_whose_container_was_removed_by_somebody_goes_too(
         await eventually(lambda: holders() == 2)
         docker.run("rm", "--force", f"indexify-{handle.id}")
         await eventually(lambda: holders() == 1)
+
+
+async def test_a_namespace_that_may_have_a_container_is_given_to_nobody_else(
+    open_pool: Callable[..., object],
+    docker: Docker,
+    shell: Shell,
+    owner: str,
+    left_of: Left,
+    tmp_path: Path,
+) -> None:
+    lost = shell(name="lost")
+    found = anyio.Event()
+
+    async def engine(exchange: Exchange) -> None:
+        if f"name=indexify-{lost.id}" in exchange.query:
+            await exchange.lose_answer()
+        elif found.is_set() or f"indexify-{lost.id}" not in exchange.request:
+            await exchange.forward()
+
+    def network(spec: ContainerSpec) -> str:
+        format_ = ("--format", "{{.HostConfig.NetworkMode}}")
+        return docker.run("inspect", f"indexify-{spec.id}", *format_)
+
+    path = docker.address.removeprefix("unix://")
+    async with (
+        between(tmp_path / "between", engine, path) as address,
+        open_pool(1, address=address) as runtime,
+    ):
+        with pytest.raises(EngineUnavailable):
+            await runtime.driver.create(lost)
+        handle = await running(runtime.driver, shell(name="next"))
+        assert network(lost).startswith("container:")
+        assert network(lost) != network(shell(name="next"))
+        found.set()
+        for each in (Handle(id=lost.id), handle):
+            await runtime.driver.remove(each)
+    assert left_of(owner) == ([], [])
 
 
 async def test_without_a_network_there_is_none(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+
 import pytest
 from longshore_core import BackendError, ImageError, PullProgress, RegistryError
 from longshore_docker.engine import parse_reference
 from longshore_docker.images import Layers, refusal
-from longshore_docker.sockets import ids
+from longshore_docker.sockets import content, ids
 
 
 @pytest.mark.parametrize(
@@ -37,8 +40,10 @@ def test_progress_is_the_sum_of_the_layers() -> None:
     assert layers.hear({"id": "a", "status": "Downloading", "progressDetail": detail})
     assert layers.hear({"id": "b", "status": "Downloading", "progressDetail": detail})
     assert layers.hear({"id": "a", "status": "Download complete"})
+    # Nothing of it has come, because the first attempt failed: the engine leaves out what is zero.
+    assert layers.hear({"id": "d", "status": "Downloading", "progressDetail": {"total": 10}})
     assert not layers.hear({"id": "c", "status": "Already exists"})
-    assert layers.progress == PullProgress(reference="x", done_bytes=13, total_bytes=20)
+    assert layers.progress == PullProgress(reference="x", done_bytes=13, total_bytes=30)
 
 
 @pytest.mark.parametrize(
@@ -81,3 +86,16 @@ def test_a_user_is_found_by_number_or_by_name(user: str, found: tuple[int, int])
 def test_a_user_of_whom_the_image_knows_nothing_is_refused() -> None:
     with pytest.raises(BackendError, match="user 'nobody', of whom its /etc/passwd knows nothing"):
         ids("nobody", ACCOUNTS)
+
+
+def test_a_list_of_users_that_is_no_file_is_refused() -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        link = tarfile.TarInfo("passwd")
+        link.type, link.linkname = tarfile.SYMTYPE, "/nix/store/passwd"
+        tar.addfile(link)
+    with pytest.raises(ImageError) as caught:
+        content(archive.getvalue())
+    assert str(caught.value) == (
+        "the image's /etc/passwd is no plain file; name its user by number"
+    )

@@ -14,6 +14,7 @@ import longshore_forkexec.driver
 import pytest
 from longshore_core import BackendError, ContainerId, ContainerSpec, Exit, Handle, Phase
 from longshore_core.abc import Driver
+from longshore_forkexec.processes import is_alive
 from longshore_forkexec.records import Directory
 
 FOREVER = "exec sleep 1000"
@@ -72,6 +73,23 @@ async def test_it_can_be_removed_from_any_phase_by_its_id_alone(
     await driver.remove(Handle(id=ContainerId("c")))
     traces.assert_none("c")
     assert await driver.survey() == []
+
+
+async def test_what_runs_without_its_directory_is_ended_all_the_same(
+    driver, shell, fifo, traces, is_gone, state_dir
+) -> None:
+    handle = await driver.create(shell("c", f"echo $$ > {fifo.path}; {FOREVER}"))
+    await driver.start(handle)
+    pid = await fifo.hear()
+    (directory,) = state_dir.rglob("c")
+    life = Directory(directory).life()
+    assert life is not None
+    shutil.rmtree(directory)
+    for _ in range(2):
+        await driver.remove(handle)
+        assert is_gone(pid)
+        assert not is_alive(life.shim)  # which may have fallen over what it missed before
+        traces.assert_none("c")
 
 
 async def test_the_id_is_free_after_removal(driver, shell) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from longshore_core import ContainerId, ContainerSpec, Facts
 from longshore_daemon import Options, Patience, SandboxDaemon
+from longshore_daemon.inside.entry_routes import _remove_tree
 from longshore_daemon.inside.http import BadRequest, parse_content_range
+from longshore_daemon.inside.loop import Loop, pause
 
 Daemon = Any
 ODD_NAMES = ["a b+c%d&e?#", "żółw", "new\nline", os.fsdecode(b"\xff\xfe")]
@@ -29,6 +32,16 @@ def query(path: Path | str, **more: str) -> str:
 
 def outcome(response: httpx.Response) -> tuple[int, str]:
     return response.status_code, response.json()["code"]
+
+
+def dig(top: Path, depth: int) -> str:
+    """Make directories, each in the one before; the last."""
+    deepest = str(top)
+    os.mkdir(deepest)
+    for _ in range(1, depth):
+        deepest += "/d"
+        os.mkdir(deepest)
+    return deepest
 
 
 class TestDirectories:
@@ -67,12 +80,51 @@ class TestDirectories:
         assert os.listdir(outside) == ["precious"]
         assert len(os.listdir(f"/proc/{daemon.process.pid}/fd")) == before
 
-    def test_a_link_to_one_is_removed_alone(self, daemon: Daemon, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("end", ["", "/", "//", "/.", "/./"])
+    def test_a_link_to_one_is_removed_alone(self, daemon: Daemon, tmp_path: Path, end: str) -> None:
         (tmp_path / "directory").mkdir()
+        (tmp_path / "directory/file").touch()
         (tmp_path / "link").symlink_to("directory")
-        path = query(tmp_path / "link", recursive="true")
+        path = query(f"{tmp_path}/link{end}", recursive="true")
         assert daemon.http.delete(f"files?{path}").status_code == 204
         assert os.listdir(tmp_path) == ["directory"]
+        assert os.listdir(tmp_path / "directory") == ["file"]
+
+    def test_a_deep_one_takes_few_descriptors(self, daemon: Daemon, tmp_path: Path) -> None:
+        dig(tmp_path / "d", 300)
+        daemon.http.get("health")
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (100, 100))
+        before = len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+        answer = daemon.http.delete(f"files?{query(tmp_path / 'd', recursive='true')}")
+        assert answer.status_code == 204, answer.text
+        assert os.listdir(tmp_path) == []
+        assert len(os.listdir(f"/proc/{daemon.process.pid}/fd")) == before
+
+    def test_where_a_part_was_moved_to_nothing_is_removed(self, tmp_path: Path) -> None:
+        """The way up leads there, for one who does not look."""
+        deepest = dig(tmp_path / "d", 80)
+        moved = tmp_path.joinpath(*["d"] * 10)
+        (tmp_path / "outside/d").mkdir(parents=True)
+        refused = list[str]()
+
+        async def remove() -> None:
+            try:
+                await _remove_tree(str(tmp_path / "d"))
+            except OSError as exc:
+                refused.append(str(exc))
+
+        async def main() -> None:
+            loop.start(remove())
+            while os.path.exists(deepest):
+                await pause()
+            moved.rename(tmp_path / "outside/moved")
+            while not refused and moved.parent.exists():
+                await pause()
+
+        loop = Loop()
+        loop.run(main())
+        assert refused == ["[Errno 2] a directory was moved away meanwhile"]
+        assert sorted(os.listdir(tmp_path / "outside")) == ["d", "moved"]
 
     def test_everything_is_too_much(self, daemon: Daemon) -> None:
         for path in ("/", "//", "/."):
@@ -433,6 +485,16 @@ class TestWatch:
             seen.add(next(events)[1]["path"])
         assert str(tmp_path / "a" / "b" / "later") not in seen
         events.close()
+
+    def test_a_tree_may_be_as_deep_as_a_path_is_long(self, daemon: Daemon, tmp_path: Path) -> None:
+        deepest = f"{dig(tmp_path / 'd', 1500)}/file"
+        events = self.events(daemon, tmp_path, recursive="true")
+        assert next(events)[0] == "ready"
+        Path(deepest).touch()
+        assert next(events)[1]["path"] == deepest
+        path = query(tmp_path / "d", recursive="true")
+        assert daemon.http.delete(f"files?{path}").status_code == 204
+        assert os.listdir(tmp_path) == []
 
     def test_it_ends_with_what_is_watched(self, daemon: Daemon, tmp_path: Path) -> None:
         (tmp_path / "directory").mkdir()

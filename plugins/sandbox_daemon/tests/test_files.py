@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
+from longshore_daemon.inside.exchange import Exchange
+from longshore_daemon.inside.file_routes import FileRoutes
+from longshore_daemon.inside.http import Head
+from longshore_daemon.inside.loop import Loop
+from longshore_daemon.inside.paths import Paths
+from longshore_daemon.inside.stream import Stream
 
 Daemon = Any
 
@@ -225,3 +234,71 @@ def test_errors_of_listing(daemon: Daemon, tmp_path: Path) -> None:
     assert outcome(show(f"{tmp_path}/file")) == (400, "NOT_A_DIRECTORY")
     assert outcome(show(f"{tmp_path}/none")) == (404, "NOT_FOUND")
     assert outcome(show(f"{tmp_path}/..")) == (403, "PATH_TRAVERSAL")
+
+
+class TestVersions:
+    """Who goes on with a download must not put two versions of a file together."""
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    def test_a_file_has_a_tag_that_is_its_own(
+        self, daemon: Daemon, tmp_path: Path, method: str
+    ) -> None:
+        def tag() -> str:
+            answer = daemon.http.request(method, "files", params={"path": str(file)})
+            assert answer.status_code == 200
+            return answer.headers["etag"]
+
+        file, other = tmp_path / "file", tmp_path / "other"
+        file.write_bytes(b"0123456789")
+        first = tag()
+        assert tag() == first
+        assert re.fullmatch(r'"[0-9a-f-]+"', first)
+        other.write_bytes(b"9876543210")
+        os.utime(other, ns=(0, file.stat().st_mtime_ns))
+        other.rename(file)
+        replaced = tag()
+        file.write_bytes(b"x" * 10)
+        os.utime(file, ns=(0, 1))
+        assert len({first, replaced, tag()}) == 3
+
+    def test_a_part_is_sent_only_of_the_version_that_is_meant(
+        self, daemon: Daemon, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "file"
+        file.write_bytes(b"0123456789")
+        tag = get(daemon, file).headers["etag"]
+        part = get(daemon, file, **{"Range": "bytes=4-", "If-Range": tag})
+        assert (part.status_code, part.content, part.headers["etag"]) == (206, b"456789", tag)
+        file.unlink()
+        file.write_bytes(b"another")
+        for header in ("bytes=4-", "bytes=8-"):
+            whole = get(daemon, file, **{"Range": header, "If-Range": tag})
+            assert (whole.status_code, whole.content) == (200, b"another")
+            assert whole.headers["etag"] != tag
+        dated = {"Range": "bytes=4-", "If-Range": "Thu, 01 Jan 2026 00:00:00 GMT"}
+        assert get(daemon, file, **dated).status_code == 200
+
+
+def test_a_large_file_goes_to_the_disk_while_it_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that at its end there is little to wait for."""
+    fsync, sizes = os.fsync, list[int]()
+
+    def noting(descriptor: int) -> None:
+        sizes.append(os.fstat(descriptor).st_size >> 20)
+        fsync(descriptor)
+
+    async def main() -> None:
+        await FileRoutes(Paths()).write(Exchange(Stream(theirs), head))
+
+    monkeypatch.setattr(os, "fsync", noting)
+    head = Head("PUT", f"/files?path={tmp_path}/file", {})
+    head.length = 150 << 20
+    ours, theirs = socket.socketpair()
+    with ours, theirs, ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(ours.sendall, bytes(head.length))
+        Loop().run(main())
+        sent.result()
+        assert ours.recv(100).startswith(b"HTTP/1.1 204")
+    assert sizes == [64, 128, 150]

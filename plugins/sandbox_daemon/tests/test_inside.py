@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import longshore_daemon.inside
@@ -22,6 +23,7 @@ from longshore_daemon.inside.loop import READ, Bell, Loop, Wait, pause
 from longshore_daemon.inside.output import Output
 from longshore_daemon.inside.process import Command
 from longshore_daemon.inside.processes import Processes
+from longshore_daemon.inside.store import Store
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(),
@@ -68,7 +70,7 @@ CHUNKS = st.lists(
 def test_lines_are_the_same_however_their_bytes_arrive(
     tmp_path_factory: pytest.TempPathFactory, chunks: list[tuple[int, str]]
 ) -> None:
-    output = Output(str(tmp_path_factory.mktemp("output") / "1"), 1 << 20)
+    output = Output(Store((str(tmp_path_factory.mktemp("output")),)), 1 << 20)
     for stream, text in chunks:
         output.append(stream, text.encode())
     with output.open() as reader:
@@ -153,9 +155,9 @@ class TestLoop:
         assert "ZeroDivisionError: on purpose" in capsys.readouterr().err
 
 
-def test_stopping_looks_through_all_processes_a_few_times_however_many_have_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The directories that are listed."""
     looks = list[object]()
     listdir = os.listdir
 
@@ -163,18 +165,43 @@ def test_stopping_looks_through_all_processes_a_few_times_however_many_have_ende
         looks.append(path)
         return listdir(path)
 
+    monkeypatch.setattr(os, "listdir", counting)
+    return looks
+
+
+def test_stopping_looks_through_all_processes_a_few_times_however_many_have_ended(
+    tmp_path: Path, looks: list[object]
+) -> None:
     async def main() -> None:
         ended = [processes.spawn(Command("true", [])) for _ in range(20)]
         while any(process.running for process in ended):
             processes.reap()
             await pause()
-        monkeypatch.setattr(os, "listdir", counting)
+        looks.clear()
         await processes.stop(1)
 
     loop = Loop()
-    processes = Processes(loop, {"PATH": os.environ["PATH"]}, (str(tmp_path),))
+    processes = Processes(loop, {"PATH": os.environ["PATH"]}, Store((str(tmp_path),)))
     loop.run(main())
     assert looks.count("/proc") < 5
+
+
+def test_one_look_tells_of_all_that_ended_whether_anybody_is_left(
+    tmp_path: Path, looks: list[object]
+) -> None:
+    async def main() -> None:
+        command = Command("true", [])
+        command.timeout = 60
+        ended = [processes.spawn(command) for _ in range(20)]
+        while any(process.running for process in ended):
+            processes.reap()
+            await pause()
+        await Wait(deadline=monotonic() // 1 + 2.5)
+
+    loop = Loop()
+    processes = Processes(loop, {"PATH": os.environ["PATH"]}, Store((str(tmp_path),)))
+    loop.run(main())
+    assert 0 < looks.count("/proc") < 4
 
 
 def test_orphans_are_known_by_their_mark() -> None:

@@ -22,6 +22,7 @@ from longshore_daemon.inside.paths import Paths
 from longshore_daemon.inside.processes import Processes
 from longshore_daemon.inside.sandbox import Sandbox
 from longshore_daemon.inside.server import Server
+from longshore_daemon.inside.store import Store
 from schemathesis.checks import content_type_conformance, response_schema_conformance
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
@@ -30,7 +31,10 @@ Daemon = Any
 DOCUMENT = Path(__file__).parents[3] / "docs" / "sandbox-daemon.openapi.yaml"
 EXAMPLES = int(os.environ.get("LONGSHORE_EXAMPLES", "40"))
 """For each operation; a long run takes thousands."""
-TYPED = {"STOPPING", "DISK_FULL", "CONNECTION_REFUSED", "CONNECTION_TIMEOUT"}
+TYPED = {
+    *("STOPPING", "DISK_FULL", "CONNECTION_REFUSED", "CONNECTION_TIMEOUT"),
+    "UNSUPPORTED_CAPABILITY",
+}
 """What may be answered with 500 and above."""
 ENDLESS = ("text/event-stream", "application/vnd.longshore.frames")
 
@@ -42,7 +46,7 @@ def operations() -> list[Any]:
 
 def test_the_document_has_all_routes_and_no_others(tmp_path: Path) -> None:
     loop = Loop()
-    processes = Processes(loop, {}, (str(tmp_path),))
+    processes = Processes(loop, {}, Store((str(tmp_path),)))
     server, areas = Server(Sandbox(processes), Paths("")), Areas(processes, Paths(""))
     routes = list(server.own_routes)
     for area in ("pty", "files", "files/watch", "tunnels"):

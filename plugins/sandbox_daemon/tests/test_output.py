@@ -119,6 +119,8 @@ def test_output_that_no_disk_has_room_for_is_said_to_be_lost(daemon: Daemon) -> 
     resource.prlimit(daemon.process.pid, resource.RLIMIT_FSIZE, (100, 100))
     events = daemon.run("sh", "-c", "echo kept; sleep 0.01; head -c 1000 /dev/zero; exit 3")
     assert events[1]["line"] == "kept"
-    assert events[-1] == {"exit_code": 3, "output_lost": True}
-    assert daemon.follow(events[0]["pid"])[-1] == {"output_lost": True}
+    lost = {"output_lost": True, "output_lost_from": 100}
+    assert events[-1] == {"exit_code": 3, **lost}
+    assert daemon.follow(events[0]["pid"])[-1] == lost
+    assert len(daemon.raw(events[0]["pid"], "output")) == 100
     assert daemon.run("echo", "short")[-1] == {"exit_code": 0}

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -110,6 +111,41 @@ def test_delete_reaches_what_a_finished_shell_left_behind(
     wait_gone(child)
 
 
+ORPHANS = [
+    "setsid sh -c 'echo $$; exec sleep 100' & sleep 100",
+    "(setsid sh -c 'echo $$; exec sleep 100' &) ; sleep 100",
+    "(setsid sh -c '(setsid sh -c \"echo \\$\\$; exec sleep 100\" &)' &) ; sleep 100",
+]
+CLOSENESS = ["a child", "an orphan", "an orphan's orphan"]
+
+
+@pytest.mark.parametrize("script", ORPHANS, ids=CLOSENESS)
+@pytest.mark.parametrize("name", ["HUP", "TERM", "KILL"])
+def test_a_signal_that_ends_reaches_those_who_left_the_session(
+    daemon: Daemon, wait_gone: Callable[[int], None], script: str, name: str
+) -> None:
+    pid = daemon.start("sh", "-c", script)["pid"]
+    child = int(next(daemon.events(f"processes/{pid}/stdout/follow"))["line"])
+    number = int(signal.Signals[f"SIG{name}"])
+    answer = daemon.http.post(f"processes/{pid}/signal", json={"signal": number})
+    assert answer.status_code == 200
+    wait_gone(child)
+    wait_gone(pid)
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_so_do_those_of_a_keyboard(
+    daemon: Daemon, wait_gone: Callable[[int], None], number: int
+) -> None:
+    """Which a shell has what it puts into the background ignore."""
+    script = "import subprocess as s; p = s.Popen(['sleep', '100'], start_new_session=True); "
+    script += "print(p.pid, flush=True); p.wait()"
+    pid = daemon.start(sys.executable, "-c", script)["pid"]
+    child = int(next(daemon.events(f"processes/{pid}/stdout/follow"))["line"])
+    daemon.http.post(f"processes/{pid}/signal", json={"signal": number})
+    wait_gone(child)
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [
@@ -183,6 +219,18 @@ def test_a_body_of_the_wrong_shape_is_refused(daemon: Daemon, body: Any, message
     answer = daemon.http.post("processes", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "INVALID_REQUEST")
     assert answer.json()["error"] == message
+
+
+@pytest.mark.parametrize("field", ["restart", "health_check", "runtime"])
+@pytest.mark.parametrize("route", ["processes", "processes/run", "processes/frames"])
+def test_what_nobody_would_do_is_refused_rather_than_ignored(
+    daemon: Daemon, route: str, field: str
+) -> None:
+    body = {"command": "true", field: {"policy": "always"}}
+    answer = daemon.http.post(route, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (501, "UNSUPPORTED_CAPABILITY")
+    assert answer.json()["error"] == f"{field}: processes are not managed here; leave it out"
+    assert daemon.start("true", **{field: None})["pid"]
 
 
 @pytest.mark.parametrize("field", ["command", "args", "env"])
@@ -306,15 +354,7 @@ class TestRun:
         assert last == {"signal": 9, "timed_out": True}
         wait_gone(int(child["line"]))
 
-    @pytest.mark.parametrize(
-        "script",
-        [
-            "setsid sh -c 'echo $$; exec sleep 100' & sleep 100",
-            "(setsid sh -c 'echo $$; exec sleep 100' &) ; sleep 100",
-            "(setsid sh -c '(setsid sh -c \"echo \\$\\$; exec sleep 100\" &)' &) ; sleep 100",
-        ],
-        ids=["a child", "an orphan", "an orphan's orphan"],
-    )
+    @pytest.mark.parametrize("script", ORPHANS, ids=CLOSENESS)
     def test_a_timeout_ends_those_who_left_the_session(
         self, daemon: Daemon, wait_gone: Callable[[int], None], script: str
     ) -> None:
@@ -322,6 +362,15 @@ class TestRun:
         _, child, last = daemon.run("sh", "-c", script, timeout=0.5)
         assert last == {"signal": 9, "timed_out": True}
         assert time.monotonic() - began < 1.5
+        wait_gone(int(child["line"]))
+
+    @pytest.mark.parametrize("how", ["", "setsid "], ids=["its session", "another"])
+    def test_a_timeout_ends_what_is_left_of_one_that_has_ended(
+        self, daemon: Daemon, wait_gone: Callable[[int], None], how: str
+    ) -> None:
+        script = f"{how}sh -c 'echo $$; exec sleep 100 >/dev/null 2>&1' & sleep 0.2"
+        _, child, last = daemon.run("sh", "-c", script, timeout=0.6)
+        assert last == {"exit_code": 0}
         wait_gone(int(child["line"]))
 
     def test_a_kill_leaves_others_alone(self, daemon: Daemon) -> None:

@@ -12,7 +12,8 @@ import pytest
 from longshore_daemon.inside.loop import Loop, Wait, pause
 from longshore_daemon.inside.process import Command
 from longshore_daemon.inside.processes import Processes
-from longshore_daemon.inside.terminal import Onlooker, Size
+from longshore_daemon.inside.store import Store
+from longshore_daemon.inside.terminal import Onlooker, Size, Terminal
 from longshore_daemon.inside.terminals import Patience, Terminals
 
 Daemon = Any
@@ -442,14 +443,17 @@ class TestPatience:
     @staticmethod
     def live(tmp_path: Path, patience: Patience, script: str, story: Callable[..., Any]) -> None:
         loop = Loop()
-        processes = Processes(loop, dict(os.environ), (str(tmp_path),))
+        processes = Processes(loop, dict(os.environ), Store((str(tmp_path),)))
         terminals = Terminals(loop, processes, patience)
 
         async def main() -> None:
             command = Command("sh", ["-c", script])
             await story(terminals, terminals.open(command, Size(24, 80)), processes)
+            told.append(script)
 
+        told = list[str]()
         loop.run(main())
+        assert told, "the story broke off: a loop lets no error out"
 
     def test_nobody_looking_on_for_long_ends_it(self, tmp_path: Path) -> None:
         async def story(terminals: Any, terminal: Any, processes: Any) -> None:
@@ -482,3 +486,29 @@ class TestPatience:
             assert processes.others == {}
 
         self.live(tmp_path, Patience(kept=0.3), "exit 0", story)
+
+    def test_one_that_gets_the_number_of_an_ended_one_ends_as_well(self, tmp_path: Path) -> None:
+        async def story(terminals: Any, terminal: Any, processes: Any) -> None:
+            while terminal.running:
+                await Wait(deadline=time.monotonic() + 0.01)
+                processes.reap()
+            process = processes.spawn(Command("true", []))
+            # What the kernel does when the numbers have gone round.
+            processes.others[process.pid] = processes.others.pop(terminal.pid)
+            deadline = time.monotonic() + 10
+            while process.running:
+                assert time.monotonic() < deadline
+                processes.reap()
+                await pause()
+            assert process.exit_code == 0
+
+        self.live(tmp_path, Patience(), "exit 0", story)
+
+
+def test_what_those_write_who_stay_behind_is_read_to_a_bound() -> None:
+    """The end of its program is told, however fast they are."""
+    without_end = os.open("/dev/zero", os.O_RDONLY)
+    terminal = Terminal((os.getpid(), "mark"), without_end, Command("sh", []), Size(24, 80))
+    terminal.collect()
+    assert terminal.total == 1 << 20
+    os.close(without_end)

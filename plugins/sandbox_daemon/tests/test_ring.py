@@ -11,7 +11,8 @@ from longshore_core import ContainerId, ContainerSpec, Facts
 from longshore_daemon import Options, Patience, SandboxDaemon
 from longshore_daemon.inside.lines import Gap, Lines
 from longshore_daemon.inside.output import STDERR, STDOUT, Output, Reader
-from longshore_daemon.inside.ring import Ring, RingReader
+from longshore_daemon.inside.ring import Ring
+from longshore_daemon.inside.store import Store
 
 Daemon = Any
 LIMIT = 100
@@ -31,28 +32,47 @@ def append(ring: Ring, data: bytes) -> None:
 def test_a_ring_keeps_the_latest_bytes(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], start: int, end: int
 ) -> None:
-    ring = Ring(str(tmp_path_factory.mktemp("ring") / "1"), LIMIT)
-    reader = RingReader(ring)
+    store = Store((str(tmp_path_factory.mktemp("ring")),))
+    ring = Ring(store, LIMIT)
     for piece in pieces:
         append(ring, piece)
     data = b"".join(pieces)
     assert (ring.size, ring.start) == (len(data), max(0, len(data) - LIMIT))
     end = min(end, ring.size)
-    assert reader.read(start, end) == data[max(start, ring.start) : end]
-    assert Path(ring.path).stat().st_size <= LIMIT
-    reader.close()
-    ring.remove()
+    assert ring.read(start, end) == data[max(start, ring.start) : end]
+    assert ring.kept == store.bytes == min(len(data), LIMIT)
+    ring.close()
+    assert store.files == 0
 
 
-def test_a_ring_that_was_removed_can_be_read_by_those_who_have_it_open(tmp_path: Path) -> None:
-    ring = Ring(str(tmp_path / "1"), LIMIT)
-    append(ring, b"abc")
-    reader = RingReader(ring)
-    ring.remove()
-    ring.remove()
-    assert not list(tmp_path.iterdir())
-    assert reader.read(0, 3) == b"abc"
-    reader.close()
+@settings(deadline=None)
+@given(st.lists(st.binary(min_size=1, max_size=60), max_size=12), st.integers(0, 12))
+def test_a_ring_that_stops_growing_goes_on_with_what_it_has(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], growing: int
+) -> None:
+    ring = Ring(Store((str(tmp_path_factory.mktemp("ring")),)), LIMIT)
+    for number, piece in enumerate(pieces):
+        if number == growing:
+            ring.stop_growing(1)
+        append(ring, piece)
+    data = b"".join(pieces)
+    then = len(b"".join(pieces[:growing])) if growing < len(pieces) else LIMIT
+    assert ring.limit == (then if 1 <= then < LIMIT else LIMIT)
+    assert ring.read(0, ring.size) == data[-ring.limit :]
+    ring.close()
+
+
+def test_output_that_was_removed_can_be_read_by_those_who_have_it_open(tmp_path: Path) -> None:
+    store = Store((str(tmp_path),))
+    output = Output(store, LIMIT)
+    output.append(STDOUT, b"abc")
+    with output.open() as reader:
+        output.remove()
+        output.remove()
+        output.append(STDOUT, b"def")
+        assert (store.bytes, store.files) == (0, 2)
+        assert reader.read(STDOUT, 0, 3) == b"abc"
+    assert store.files == 0
 
 
 def collect(reader: Reader, offset: int) -> dict[int, bytes]:
@@ -71,7 +91,7 @@ def collect(reader: Reader, offset: int) -> dict[int, bytes]:
 def test_both_streams_are_read_in_the_order_in_which_they_came(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[tuple[int, bytes]], offset: int
 ) -> None:
-    output = Output(str(tmp_path_factory.mktemp("output") / "1"), LIMIT)
+    output = Output(Store((str(tmp_path_factory.mktemp("output")),)), LIMIT)
     for stream, data in pieces:
         output.append(stream, data)
     whole = b"".join(data for _, data in pieces)
@@ -102,7 +122,7 @@ def test_lines_and_gaps_together_are_all_that_came(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]
 ) -> None:
     """However far a reader falls behind, it is told of every byte that it has missed."""
-    output = Output(str(tmp_path_factory.mktemp("output") / "1"), LIMIT)
+    output = Output(Store((str(tmp_path_factory.mktemp("output")),)), LIMIT)
     whole = "".join(text for text, _ in steps).encode()
     with output.open() as reader:
         lines, at = Lines(reader, (STDOUT,)), 0

@@ -159,6 +159,19 @@ class TestEmptyImage:
         assert last == {"exit_code": 0}
         assert daemon.log() == ""
 
+    def test_output_is_kept_where_the_runtime_is_mounted(
+        self, start_in: Callable[..., Any], root: Path
+    ) -> None:
+        (root / "tmp").mkdir()
+        daemon = start_in()
+        daemon.ask("go", token="the-token")
+        argv = Path(f"/proc/{daemon.process.pid}/cmdline").read_text().split("\0")
+        daemon.run(argv[0], "--version")
+        descriptors = Path(f"/proc/{daemon.process.pid}/fd").iterdir()
+        kept = [path for path in map(os.readlink, descriptors) if "/.longshore-" in path]
+        assert {os.path.dirname(path) for path in kept} == {f"{root}/.longshore"}
+        assert os.listdir(root / ".longshore") == ["runtime"]
+
     def test_files_go_in_and_out(self, start_in: Callable[..., Any], root: Path) -> None:
         daemon = start_in()
         daemon.ask("go", token="the-token")

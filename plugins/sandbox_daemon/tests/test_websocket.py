@@ -205,12 +205,33 @@ class TestChannel:
             assert served.receive() == []
 
     def test_a_client_that_is_silent_between_two_pings_is_cut_off(self, ends: Any) -> None:
-        served, _, now = ends
+        served, client, now = ends
         now[0] += 30
         served.keep_alive(excused=False)
+        served.flush()
+        assert client.recv(100) == b"\x89\x00"
         now[0] += 29
         served.keep_alive(excused=False)
         now[0] += 1
+        with pytest.raises(Disconnected, match="the client does not answer"):
+            served.keep_alive(excused=False)
+
+    @pytest.mark.parametrize("size", [1, 1 << 20])
+    def test_one_for_whom_bytes_are_waiting_is_not_dead(self, ends: Any, size: int) -> None:
+        served, client, now = ends
+        served.queue(bytes(size))
+        for _ in range(5):
+            served.flush()
+            now[0] += 30
+            served.keep_alive(excused=False)
+        while served.backlog:
+            client.recv(1 << 20)
+            served.flush()
+        client.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while client.recv(1 << 20):
+                continue
+        now[0] += 30
         with pytest.raises(Disconnected, match="the client does not answer"):
             served.keep_alive(excused=False)
 

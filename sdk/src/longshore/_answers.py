@@ -53,7 +53,6 @@ _KINDS: Final[Mapping[str, type[SandboxError]]] = {
     "STDIN_NOT_WRITABLE": StdinClosedError,
     "ALREADY_EXISTS": SandboxFileExistsError,
     "NOT_RUNNING": ProcessNotFoundError,
-    "PROCESS_NOT_RUNNING": ProcessNotFoundError,
 }
 _RETRYABLE: Final = frozenset({429, 502, 503, 504})
 
@@ -103,7 +102,9 @@ class Answer:
     def error(self) -> SandboxError:
         """What it says went wrong."""
         complaint, code = self._complaint(), self.code()
-        message = str(complaint.get("message") or self.body[:200].decode("utf-8", "replace"))
+        # Of a page in front of us, what it says and not how it is laid out.
+        page = " ".join(self.body[:200].decode("utf-8", "replace").split())
+        message = str(complaint.get("message") or page)
         return self._kind(code)(
             code,
             message.strip() or f"answered {self.status}",
@@ -155,6 +156,12 @@ class Fields:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._wrong(name)
         return float(value)
+
+    def count(self, name: str, most: int) -> int:
+        value = self.required(name, int)
+        if not 0 <= value <= most:
+            raise self._wrong(name)
+        return value
 
     def has(self, name: str) -> bool:
         return self._values.get(name) is not None

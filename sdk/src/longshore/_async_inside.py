@@ -119,6 +119,12 @@ class AsyncOutput:
         end = self._follower.end
         return None if end is None else end.exit_code
 
+    @property
+    def output_lost(self) -> bool | None:
+        """Known at the end: whether the sandbox's disk was full, so that the last of it is gone."""
+        end = self._follower.end
+        return None if end is None else end.output_lost
+
     async def close(self) -> None:
         """Follow no longer; the process goes on. Idempotent."""
         await self._follower.close()

@@ -26,6 +26,7 @@ PATIENCE_SECONDS: Final = 1.5
 _FIRST_PAUSE_SECONDS: Final = 0.02
 _LONGEST_PAUSE_SECONDS: Final = 0.2
 _ERROR_BYTES: Final = 64 << 10
+_SERVERS_FAULT: Final = 500
 UNTOUCHED: Final = frozenset(
     {
         "CONNECTION_REFUSED",
@@ -99,11 +100,13 @@ class Call:
 class Failure(Exception):
     """One attempt has come to nothing."""
 
-    def __init__(self, error: SandboxError, *, untouched: bool) -> None:
+    def __init__(self, error: SandboxError, *, untouched: bool, refused: bool = False) -> None:
         super().__init__(str(error))
         self.error = error
         self.untouched = untouched
         """Whether nobody can have acted on the request."""
+        self.refused = refused
+        """Somebody has looked at it, and not acted on it."""
 
 
 class Patience:
@@ -184,6 +187,9 @@ class Caller:
                     call.repeatable and failure.error.retryable and failure.error.code != "TIMEOUT"
                 )
                 if not (again and call.can_be_sent_again and await patience.wait(self.carrier)):
+                    if not (call.repeatable or failure.untouched or failure.refused):
+                        # Whoever heeds that it is worth another try might do it a second time.
+                        failure.error.retryable = False
                     # Of the two, the caller is told the cause beneath it.
                     raise failure.error from failure.__cause__
 
@@ -214,7 +220,8 @@ class Caller:
         error = answer.error()
         # The proxy may hear of a sandbox a moment later than who asks for it.
         unknown = error.code == "SANDBOX_NOT_FOUND" and self._explain is not None
-        return Failure(error, untouched=unknown or error.code in UNTOUCHED)
+        untouched = unknown or error.code in UNTOUCHED
+        return Failure(error, untouched=untouched, refused=answer.status < _SERVERS_FAULT)
 
     async def send(self, call: Call) -> Opened:
         """Send it, once, and take whatever comes as the answer. Raises Failure."""

@@ -6,13 +6,15 @@ the blocking one never suspend, so `finish` runs such a coroutine from start to 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Protocol, TypeAlias, TypeVar
 
 T = TypeVar("T")
 Source: TypeAlias = bytes | IO[bytes] | Iterable[bytes] | AsyncIterable[bytes]
 """Where the bytes of an upload come from. Only the carrier of an event loop takes async ones."""
+Work: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
+"""What is still to be begun."""
 
 
 def source_of(data: Source | str | bytearray | memoryview) -> Source:
@@ -74,12 +76,20 @@ class Wire(Protocol):
         """What `take` gives when it is this sender's turn. Raises CarryError."""
         ...
 
-    async def send_unless_busy(self, take: Callable[[], bytes]) -> None:
-        """As `send`, but when somebody is sending, nothing is taken. Raises CarryError."""
+    async def send_at_once(self, take: Callable[[], bytes]) -> None:
+        """As `send`, of a few bytes. Nothing is taken when they would wait. Raises CarryError."""
         ...
 
     async def close(self) -> None:
         """Whoever receives or sends is told. Idempotent."""
+        ...
+
+
+class Pieces(Protocol):
+    """What an upload has, piece by piece."""
+
+    async def next(self) -> bytes:
+        """The next one; empty at the end. Raises whatever its source does."""
         ...
 
 
@@ -98,6 +108,19 @@ class Carrier(Protocol):
 
     async def call(self, function: Callable[[], T]) -> T:
         """What `function` returns; it may block."""
+        ...
+
+    def pieces(self, source: Source) -> Pieces:
+        """What it has, in pieces of a size that one request can carry if it is ours to choose."""
+        ...
+
+    async def both(
+        self, main: Work[None], beside: Work[T], stop: Callable[[BaseException], Awaitable[None]]
+    ) -> T:
+        """Do both at once, and answer what the second does. Raises what either raises.
+
+        Where the second cannot be cancelled, `stop` is given the error, to end what it waits for.
+        """
         ...
 
     async def finally_do(self, work: Coroutine[Any, Any, None], seconds: float) -> None:

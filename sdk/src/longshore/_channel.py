@@ -100,4 +100,6 @@ class Channel:
         failure: Failure = self._line.caller.failure(self._call, self._request_id, exc)
         failure.__cause__ = failure.error.__cause__ = exc
         await self._line.explain(failure, Patience())
+        # It stays broken; and of what was sent, nobody knows how much has been acted on.
+        failure.error.retryable = False
         return failure.error

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
 class SandboxError(Exception):
     """Anything that goes wrong with a sandbox. Match on the class, or on `code`, which is stable.
 
-    `retryable` says whether the same call may succeed later without anybody acting. `request_id`
-    is what the logs of server and proxy have of it, `phase` what was being done, such as
-    `files.read`. Whatever caused it is its `__cause__`.
+    `retryable` says whether the same call may succeed later without anybody acting, and does no
+    harm: it is False for what may have been done already, such as a command of which nobody knows
+    whether it has started. `request_id` is what the logs of server and proxy have of it, `phase`
+    what was being done, such as `files.read`. Whatever caused it is its `__cause__`.
     """
 
     _errno: ClassVar[int | None] = None

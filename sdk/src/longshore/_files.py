@@ -20,7 +20,10 @@ _OCTETS: Final = {"Content-Type": "application/octet-stream"}
 
 
 class Download:
-    """A file on its way here, piece by piece."""
+    """A file on its way here, piece by piece. Cut off, it goes on where it was, by itself.
+
+    Only if it is still the same file, though: of two versions, nobody gets some of each.
+    """
 
     def __init__(self, line: Line, path: RemotePath, *, offset: int = 0) -> None:
         self.offset: int = offset
@@ -29,66 +32,100 @@ class Download:
         """Of the whole file, once the first piece has come; unknown for what has none, as /proc."""
         self._line = line
         self._path = path
+        self._begin = offset
+        self._tag = ""
+        """Of the version that is being read; empty when there is none to know it by."""
         self._opened: Opened | None = None
         self._done = False
+        self._error: SandboxError | None = None
         self._before = 0
         """How many bytes are still to come that are not wanted."""
+        self._patience = Patience()
 
     async def next(self) -> bytes:
-        """The next piece; empty at the end. Raises SandboxError."""
-        if self._done:
-            return b""
-        check_deadline("files.read", self._line.sandbox_id)
-        if self._opened is None:
-            await self._open()
-        while piece := await self._read():
+        """The next piece; empty at the end. Raises SandboxError, from then on always the same."""
+        if self._error is not None:
+            raise self._error
+        try:
+            return await self._next()
+        except SandboxError as exc:
+            self._error = exc
+            await self.close()
+            raise
+
+    async def _next(self) -> bytes:
+        while not self._done:
+            check_deadline("files.read", self._line.sandbox_id)
+            if self._opened is None:
+                await self._open()
+            piece = await self._read()
             skipped = min(self._before, len(piece))
             self._before -= skipped
             if skipped < len(piece):
                 self.offset += len(piece) - skipped
                 return piece[skipped:]
-        await self.close()
         return b""
 
     async def _read(self) -> bytes:
+        """Nothing as well when there is nothing yet."""
         if self._opened is None:
             return b""
         try:
-            return await self._opened.stream.read()
+            piece = await self._opened.stream.read()
         except CarryError as exc:
-            raise await self._failure(exc) from exc
+            await self._recover(exc)
+            return b""
+        if not piece:
+            await self.close()
+        self._patience = Patience()
+        return piece
 
     async def close(self) -> None:
         """Idempotent."""
         self._done = True
+        await self._hang_up()
+
+    async def _hang_up(self) -> None:
         opened, self._opened = self._opened, None
         if opened is not None:
             await opened.stream.close()
 
     async def _open(self) -> None:
+        ask = _get(self._path, self.offset, None, self._tag)
         try:
-            self._opened = opened = await self._line.open(_get(self._path, self.offset, None))
+            opened = self._opened = await self._line.open(ask, self._patience)
         except SandboxError as exc:
             if exc.code == _BEYOND:
+                self._done = True
                 return
             raise
-        if opened.stream.status != _PARTIAL:
-            # What is no file on a disk comes whole, whatever is asked for.
-            self._before = self.offset
-        whole = opened.stream.headers.get("content-range", "").rpartition("/")[2]
-        length = opened.stream.headers.get("content-length", "")
-        text = whole or length
+        headers, is_part = opened.stream.headers, opened.stream.status == _PARTIAL
+        if self.offset > self._begin and not is_part:
+            raise SandboxError(
+                "FILE_CHANGED",
+                "the file was changed while it was being read",
+                request_id=opened.request_id,
+                sandbox_id=self._line.sandbox_id,
+                phase="files.read",
+            )
+        # What is no file on a disk comes whole, whatever is asked for.
+        self._before = 0 if is_part else self.offset
+        self._tag = headers.get("etag", "")
+        text = headers.get("content-range", "").rpartition("/")[2]
+        text = text or headers.get("content-length", "")
         self.size = int(text) if text.isdecimal() else None
 
-    async def _failure(self, exc: CarryError) -> Exception:
+    async def _recover(self, exc: CarryError) -> None:
+        """Be ready to begin again, if that is possible. Raises SandboxError."""
         opened = self._opened
         assert opened is not None
-        await self.close()
-        call = await self._line.call(_get(self._path, self.offset, None))
+        await self._hang_up()
+        call = await self._line.call(_get(self._path, self.offset, None, self._tag))
         failure: Failure = self._line.caller.failure(call, opened.request_id, exc)
-        failure.__cause__ = exc
-        await self._line.explain(failure, Patience())
-        return failure.error
+        failure.__cause__ = failure.error.__cause__ = exc
+        await self._line.explain(failure, self._patience)
+        if not self._tag or not await self._patience.wait(self._line.carrier):
+            raise failure.error
 
 
 class RemoteFiles:
@@ -181,11 +218,14 @@ class RemoteFiles:
         await self._line.ask(ask)
 
 
-def _get(path: RemotePath, offset: int, length: int | None) -> Ask:
+def _get(path: RemotePath, offset: int, length: int | None, tag: str = "") -> Ask:
+    """With a tag, only the file that has it is given in part."""
     headers: dict[str, str] = {}
     if offset or length is not None:
         last = "" if length is None else str(offset + length - 1)
         headers["Range"] = f"bytes={offset}-{last}"
+        if tag:
+            headers["If-Range"] = tag
     return Ask(method="GET", path=route("/files", path), phase="files.read", headers=headers)
 
 

@@ -37,6 +37,8 @@ class End:
 
     exit_code: int
     timed_out: bool
+    output_lost: bool
+    """The sandbox had no room to keep all that it wrote: the last of it is gone."""
 
 
 class Follower:
@@ -137,7 +139,11 @@ class Follower:
             self._is_over = True
         elif signal is not None or code is not None:
             exit_code = -int(signal) if signal is not None else int(code or 0)
-            self.end = End(exit_code=exit_code, timed_out=bool(event.get("timed_out")))
+            self.end = End(
+                exit_code=exit_code,
+                timed_out=bool(event.get("timed_out")),
+                output_lost=bool(event.get("output_lost")),
+            )
 
     async def _advance(self, until: float) -> None:
         """Get more: from the answer that there is, or from a new one."""

@@ -1,4 +1,4 @@
-"""The two carriers, and the only module that knows httpx.
+"""The two carriers, and the only module that knows httpx and what is beneath it.
 
 Each has a client for plain HTTP and, once it is asked for, one for TLS: reading the certificates
 takes longer than all the rest of a sandbox's life.
@@ -9,28 +9,31 @@ from __future__ import annotations
 import ssl
 from collections.abc import (
     AsyncGenerator,
-    AsyncIterable,
     AsyncIterator,
+    Awaitable,
     Callable,
     Coroutine,
     Generator,
-    Iterable,
-    Iterator,
     Mapping,
 )
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager, suppress
+from contextvars import copy_context
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from io import IOBase
+from math import inf
+from threading import Lock
 from time import sleep
-from typing import IO, Any, Final, cast
+from typing import Any, Final, cast
 
 import anyio
 import anyio.to_thread
+import httpcore
 import httpx
 
-from longshore._carrier import CarryError, Request, Source, T
+from longshore._carrier import CarryError, Request, Source, T, Work, finish
 from longshore._deadline import remaining
+from longshore._sources import AsyncPieces, BlockingPieces, pieces
 from longshore._wires import (
     CONNECT_SECONDS,
     AsyncWire,
@@ -41,9 +44,6 @@ from longshore._wires import (
 )
 
 _CLOSE_SECONDS: Final = 1.0
-_PIECE: Final = 256 << 10
-_END: Final = bytes(bytearray(b"the end"))
-"""No piece is this very object."""
 _LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=20)
 
 
@@ -59,8 +59,77 @@ def _no_jar() -> CookieJar:
 
 
 def _timeout(request: Request) -> httpx.Timeout:
-    left = max(0.001, remaining())
-    return httpx.Timeout(min(request.silence_seconds, left), connect=min(CONNECT_SECONDS, left))
+    return httpx.Timeout(request.silence_seconds, connect=CONNECT_SECONDS)
+
+
+class _Bounded(httpcore.NetworkStream):
+    """Keeps the deadline of whoever waits: httpx's own waits last as long as when it began."""
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _in_time(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _in_time(timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.NetworkStream:
+        return _Bounded(self._stream.start_tls(ssl_context, server_hostname, _in_time(timeout)))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class _Backend(httpcore.SyncBackend):
+    def connect_tcp(
+        self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any
+    ) -> httpcore.NetworkStream:
+        return _Bounded(super().connect_tcp(host, port, _in_time(timeout), *args, **kwargs))
+
+
+class _Transport(httpx.HTTPTransport):
+    """httpx's, over streams of ours."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__(verify=context, limits=_LIMITS)
+        # It takes no backend from its caller.
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context,
+            max_connections=_LIMITS.max_connections,
+            max_keepalive_connections=_LIMITS.max_keepalive_connections,
+            keepalive_expiry=_LIMITS.keepalive_expiry,
+            network_backend=_Backend(),
+        )
+
+
+def _in_time(timeout: float | None) -> float:
+    return max(0.001, min(inf if timeout is None else timeout, remaining()))
+
+
+def _in_time_pieces(source: Source) -> Generator[bytes]:
+    """Raises CarryError: an upload is no longer waited for than anything else."""
+    for piece in pieces(source):
+        if not remaining():
+            raise CarryError("it took too long", silent=True)
+        yield piece
+
+
+@asynccontextmanager
+async def _in_time_async() -> AsyncGenerator[None]:
+    """Raises CarryError."""
+    with anyio.move_on_after(remaining()) as scope:
+        yield
+    if scope.cancelled_caught:
+        raise CarryError("it took too long", silent=True)
 
 
 @contextmanager
@@ -100,6 +169,13 @@ def _parsed(url: str) -> httpx.URL:
     return parsed
 
 
+def _first(error: BaseException) -> BaseException:
+    """What has happened first, of what has happened at once."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    return error
+
+
 class _Answer:
     """The head of an answer, whoever reads its body."""
 
@@ -135,12 +211,13 @@ class BlockingCarrier:
     def __init__(self, transport: httpx.BaseTransport | None = None) -> None:
         self._transport = transport
         self._clients: dict[bool, httpx.Client] = {}
+        self._making = Lock()
         self._closed = False
 
     async def open(self, request: Request) -> _BlockingStream:
         client = self._client(_check_url(request.url))
         body = request.body
-        content = body if body is None or isinstance(body, bytes) else _pieces(body)
+        content = body if body is None or isinstance(body, bytes) else _in_time_pieces(body)
         built = client.build_request(
             request.method,
             request.url,
@@ -160,6 +237,22 @@ class BlockingCarrier:
     async def call(self, function: Callable[[], T]) -> T:
         return function()
 
+    def pieces(self, source: Source) -> BlockingPieces:
+        return BlockingPieces(source)
+
+    async def both(
+        self, main: Work[None], beside: Work[T], stop: Callable[[BaseException], Awaitable[None]]
+    ) -> T:
+        # What is beside is in the thread: it waits for nobody but the sandbox, where it is stopped.
+        with ThreadPoolExecutor(1, "longshore") as pool:
+            found = pool.submit(copy_context().run, lambda: finish(beside()))
+            try:
+                await main()
+                return found.result()
+            except BaseException as exc:
+                await stop(exc)
+                raise
+
     async def finally_do(self, work: Coroutine[Any, Any, None], seconds: float) -> None:
         del seconds  # What it awaits has deadlines of its own, and nobody can cancel us.
         await work
@@ -172,11 +265,12 @@ class BlockingCarrier:
     def _client(self, tls: bool) -> httpx.Client:
         if self._closed:
             raise CarryError("it has been closed here", sent=False)
-        if tls not in self._clients:
-            self._clients[tls] = httpx.Client(
-                verify=_context(tls), limits=_LIMITS, cookies=_no_jar(), transport=self._transport
-            )
-        return self._clients[tls]
+        with self._making:
+            if tls not in self._clients:
+                # A transport of ours: one of httpx's own goes by way of HTTP_PROXY.
+                transport = self._transport or _Transport(_context(tls))
+                self._clients[tls] = httpx.Client(cookies=_no_jar(), transport=transport)
+            return self._clients[tls]
 
 
 class _AsyncStream(_Answer):
@@ -186,7 +280,9 @@ class _AsyncStream(_Answer):
 
     async def read(self) -> bytes:
         with _mapped():
-            return await anext(self._pieces, b"")
+            async with _in_time_async():
+                return await anext(self._pieces, b"")
+        raise AssertionError("it has either a piece or an error")
 
     async def close(self) -> None:
         with suppress(CarryError), _mapped(), anyio.move_on_after(_CLOSE_SECONDS, shield=True):
@@ -205,6 +301,19 @@ class _AsyncStream(_Answer):
                 continue
 
 
+class _AsyncBody(httpx.AsyncByteStream):
+    def __init__(self, source: Source) -> None:
+        self._pieces = AsyncPieces(source)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if piece := await self._pieces.next():
+            return piece
+        raise StopAsyncIteration
+
+
 class AsyncCarrier:
     """By the event loop of anyio's that it is used in: asyncio's or trio's."""
 
@@ -216,7 +325,7 @@ class AsyncCarrier:
     async def open(self, request: Request) -> _AsyncStream:
         client = self._client(_check_url(request.url))
         body = request.body
-        content = body if body is None or isinstance(body, bytes) else _async_pieces(body)
+        content = body if body is None or isinstance(body, bytes) else _AsyncBody(body)
         built = client.build_request(
             request.method,
             request.url,
@@ -224,8 +333,13 @@ class AsyncCarrier:
             content=content,
             timeout=_timeout(request),
         )
+        if isinstance(content, _AsyncBody):
+            # Not by a generator of httpx's: trio complains of one that a failed upload leaves.
+            built.stream = content
         with _mapped():
-            return _AsyncStream(await client.send(built, stream=True))
+            async with _in_time_async():
+                return _AsyncStream(await client.send(built, stream=True))
+        raise AssertionError("it has either an answer or an error")
 
     async def dial(self, url: str) -> AsyncWire:
         return await dial_async(_target(url))
@@ -235,6 +349,27 @@ class AsyncCarrier:
 
     async def call(self, function: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(function)
+
+    def pieces(self, source: Source) -> AsyncPieces:
+        return AsyncPieces(source)
+
+    async def both(
+        self, main: Work[None], beside: Work[T], stop: Callable[[BaseException], Awaitable[None]]
+    ) -> T:
+        del stop  # It can be cancelled instead.
+        found = list[T]()
+
+        async def keep() -> None:
+            found.append(await beside())
+
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(keep)
+                await main()
+        except BaseExceptionGroup as exc:
+            error = _first(exc)
+            raise error from error.__cause__
+        return found[0]
 
     async def finally_do(self, work: Coroutine[Any, Any, None], seconds: float) -> None:
         with anyio.move_on_after(seconds, shield=True):
@@ -250,37 +385,9 @@ class AsyncCarrier:
         if self._closed:
             raise CarryError("it has been closed here", sent=False)
         if tls not in self._clients:
-            self._clients[tls] = httpx.AsyncClient(
-                verify=_context(tls), limits=_LIMITS, cookies=_no_jar(), transport=self._transport
+            # As above.
+            transport = self._transport or httpx.AsyncHTTPTransport(
+                verify=_context(tls), limits=_LIMITS
             )
+            self._clients[tls] = httpx.AsyncClient(cookies=_no_jar(), transport=transport)
         return self._clients[tls]
-
-
-def _pieces(source: Source) -> Generator[bytes]:
-    if isinstance(source, AsyncIterable):
-        raise TypeError("an AsyncSandbox takes async iterables; a Sandbox takes plain ones")
-    if _is_file(source):
-        while piece := cast("IO[bytes]", source).read(_PIECE):
-            yield piece
-    else:
-        yield from cast("Iterable[bytes]", source)
-
-
-async def _async_pieces(source: Source) -> AsyncGenerator[bytes]:
-    if isinstance(source, AsyncIterable):
-        async for piece in cast("AsyncIterator[bytes]", source):
-            yield piece
-        return
-    # Plain ones may block: on a disk, or on whatever a generator waits for.
-    pieces = _pieces(source)
-    while (piece := await anyio.to_thread.run_sync(_next, pieces)) is not _END:
-        yield piece
-
-
-def _next(pieces: Iterator[bytes]) -> bytes:
-    # Not `next` alone: StopIteration cannot leave a thread.
-    return next(pieces, _END)
-
-
-def _is_file(source: object) -> bool:
-    return isinstance(source, IOBase) or hasattr(source, "read")

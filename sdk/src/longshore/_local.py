@@ -26,7 +26,7 @@ DEFAULT_PROXY_PORT: Final = 8095
 DATA_DIR: Final = ".longshore"
 """Where `longshore up` keeps its state, unless told otherwise."""
 CORES_OFFERED_PER_CORE: Final = 16
-"""fork_exec shares the host's cores among all sandboxes: a core promised is not a core used up."""
+"""Sandboxes share the host's cores: a core promised is not a core used up."""
 TENSORLAKE_PORT: Final = 9443
 """Where Tensorlake's clients look for a proxy on localhost, whatever the server tells them."""
 
@@ -75,6 +75,16 @@ class Plan:
         return (self.http, self.grpc, self.proxy, self.monitoring)
 
 
+def with_driver(worker: Document, name: str | None) -> Document:
+    """The worker's configuration with the driver that the command line asks for. Its options stay
+    when the configuration names the same one. Raises Refusal for a section that is no mapping."""
+    if name is None:
+        return worker
+    section = _mapping(worker, "driver")
+    kept = section if section.get("type") == name else {}
+    return {**worker, "driver": {**kept, "type": name}}
+
+
 def plan(worker: Document, server: Document, ports: Ports, data_dir: Path) -> Plan:
     """Derive both configurations from the user's. Raises Refusal for an unusable address."""
     http = _endpoint(server, "listen_addr", "--port-http", ports.http, 8900)
@@ -107,8 +117,7 @@ def _worker(
     proxy: Listener,
     monitoring: Listener,
 ) -> Document:
-    chosen = [key for key in ("driver", "function_driver", "sandbox_driver") if given.get(key)]
-    only_fork_exec = all(_mapping(given, key).get("type") == "fork_exec" for key in chosen)
+    cores = (os.cpu_count() or 1) * CORES_OFFERED_PER_CORE
     derived: Document = {
         "server_addr": f"http://{grpc.address}",
         "state_dir": str(data_dir / "worker"),
@@ -123,12 +132,11 @@ def _worker(
         },
         "monitoring": _mapping(given, "monitoring")
         | {"listen_addr": monitoring.host, "port": monitoring.port},
+        "resource_overrides": {"cpu_count": cores} | _mapping(given, "resource_overrides"),
     }
-    if not chosen:
+    drivers = [_mapping(given, key) for key in ("driver", "function_driver", "sandbox_driver")]
+    if not any(drivers):
         derived["driver"] = {"type": "fork_exec"}
-    if only_fork_exec:
-        cores = (os.cpu_count() or 1) * CORES_OFFERED_PER_CORE
-        derived["resource_overrides"] = {"cpu_count": cores} | _mapping(given, "resource_overrides")
     return derived
 
 

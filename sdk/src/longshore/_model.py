@@ -203,7 +203,8 @@ class Result:
     timed_out: bool = False
     """Its timeout ended it, with all that it had started."""
     truncated: bool = False
-    """It wrote more than `max_output`, or than the sandbox keeps: the first bytes are here."""
+    """It wrote more than `max_output`, or than the sandbox keeps or has room for: the first bytes
+    are here."""
     duration: float = 0.0
     """Seconds, as seen from here."""
 

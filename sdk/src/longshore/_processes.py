@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any, Final
 
@@ -13,7 +14,13 @@ from longshore._answers import process_info
 from longshore._calls import Patience
 from longshore._carrier import Source, source_of
 from longshore._deadline import check_deadline, cleaning_up, remaining
-from longshore._errors import CommandError, StdinClosedError
+from longshore._errors import (
+    CommandError,
+    SandboxError,
+    SandboxNotFoundError,
+    SandboxTerminatedError,
+    StdinClosedError,
+)
 from longshore._following import NO_OUTPUT, Follower
 from longshore._line import Ask, Line
 from longshore._model import (
@@ -26,6 +33,9 @@ from longshore._model import (
 from longshore._server import CLEANUP_SECONDS
 
 _SHORTEST_TIMEOUT_SECONDS: Final = 0.001
+_MOST_INPUT: Final = 256 << 10
+"""Of one request: so much is kept here until the process has taken it."""
+_IN_PART: Final = 202
 _RESTART_SECONDS: Final = 30.0
 """The daemon asks for ten seconds, and then does not ask any more."""
 
@@ -83,9 +93,12 @@ class Processes:
         limit = min(left, math.inf if work.timeout is None else work.timeout)
         if limit < math.inf:
             body["timeout"] = max(limit, _SHORTEST_TIMEOUT_SECONDS)
-        follower = await self._begin(body, source)
+        follower = Follower(self._line)
         try:
-            collected = await _collect(follower, max_output)
+            collected = await self._all_of(follower, body, source, max_output)
+        except BaseException as exc:
+            await self._abandon(follower, exc)
+            raise
         finally:
             await follower.close()
         result = self._result(work.command, follower, collected, began)
@@ -96,19 +109,41 @@ class Processes:
             raise CommandError.of(result, self._line.sandbox_id)
         return result
 
-    async def _begin(self, body: dict[str, Any], source: Source | str | None) -> Follower:
+    async def _all_of(
+        self,
+        follower: Follower,
+        body: dict[str, Any],
+        source: Source | str | None,
+        max_output: int | None,
+    ) -> Collected:
         if source is None:
-            follower = Follower(self._line)
             await follower.start(body)
-            return follower
-        pid = (await self._start({**body, "stdin_mode": "pipe"}, "run")).pid
+            return await _collect(follower, max_output)
+        follower.pid = pid = (await self._start({**body, "stdin_mode": "pipe"}, "run")).pid
+        # Not one after the other: what it writes while it reads may be more than a sandbox keeps.
+        return await self._line.carrier.both(
+            partial(self._feed, pid, source),
+            partial(_collect, follower, max_output),
+            partial(self._abandon, follower),
+        )
+
+    async def _feed(self, pid: int, source: Source | str) -> None:
         try:
             await self.write(pid, source)
             await self.close_stdin(pid)
         except StdinClosedError:
             # As with a pipe to `head`: it has read what it wanted.
-            return Follower(self._line, pid)
-        return Follower(self._line, pid)
+            return
+
+    async def _abandon(self, follower: Follower, error: BaseException) -> None:
+        """Leave no command behind whose result nobody will have."""
+        gone = isinstance(error, SandboxTerminatedError | SandboxNotFoundError)
+        if follower.pid is None or follower.end is not None or gone:
+            return
+        try:
+            await self.end(follower.pid, error)
+        except SandboxError as exc:
+            error.add_note(f"and then: {exc}")
 
     def _result(
         self, command: Command, follower: Follower, collected: Collected, began: float
@@ -138,7 +173,7 @@ class Processes:
 
     async def start(self, work: Work, *, stdin: bool) -> ProcessInfo:
         body = {**work.body(), "stdin_mode": "pipe" if stdin else "closed"}
-        if work.timeout is not None:
+        if work.timeout is not None and work.timeout < math.inf:
             body["timeout"] = work.timeout
         return await self._start(body, "start")
 
@@ -199,15 +234,30 @@ class Processes:
             await self.kill(pid, Patience.after(error))
 
     async def write(self, pid: int, source: Source | str) -> None:
-        ask = Ask(
-            method="POST",
-            path=f"/processes/{pid}/stdin",
-            phase="stdin",
-            body=source_of(source),
-            headers={"Content-Type": "application/octet-stream"},
-            repeatable=False,
-        )
-        await self._line.ask(ask)
+        pieces = self._line.carrier.pieces(source_of(source))
+        while piece := await pieces.next():
+            for start in range(0, len(piece), _MOST_INPUT):
+                await self._put(pid, bytes(piece[start : start + _MOST_INPUT]))
+
+    async def _put(self, pid: int, data: bytes) -> None:
+        """One piece, in as many requests as the process takes its time for."""
+        while data:
+            ask = Ask(
+                method="POST",
+                path=f"/processes/{pid}/stdin",
+                phase="stdin",
+                body=data,
+                headers={
+                    "Content-Type": "application/octet-stream",
+                    "Longshore-Partial-Input": "yes",
+                },
+                repeatable=False,
+            )
+            answer = await self._line.ask(ask)
+            if answer.status != _IN_PART:
+                return
+            # It has not read for a while, which is its right; connections do not wait for ever.
+            data = data[answer.fields().count("bytes_written", len(data)) :]
 
     async def close_stdin(self, pid: int) -> None:
         path = f"/processes/{pid}/stdin/close"
@@ -227,6 +277,7 @@ async def _collect(follower: Follower, max_output: int | None) -> Collected:
         room = max(0, most - len(buffer))
         buffer += chunk.data[:room] if room < len(chunk.data) else chunk.data
         truncated = truncated or room < len(chunk.data)
+    lost = follower.end is not None and follower.end.output_lost
     return Collected(
-        stdout=bytes(kept["stdout"]), stderr=bytes(kept["stderr"]), truncated=truncated
+        stdout=bytes(kept["stdout"]), stderr=bytes(kept["stderr"]), truncated=truncated or lost
     )

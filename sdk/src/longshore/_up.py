@@ -24,6 +24,7 @@ from longshore._local import (
     is_free,
     plan,
     read,
+    with_driver,
     write,
 )
 from longshore._supervisor import Program, Screen, Supervisor
@@ -58,17 +59,31 @@ def _port(name: str, what: str, default: int) -> Callable[[FunctionT], FunctionT
     show_default=True,
     help="Where all state lives.",
 )
+@click.option(
+    "--driver",
+    metavar="NAME",
+    help="What runs sandboxes: docker, podman, or any that is installed. [default: fork_exec]",
+)
 @_port("http", "The HTTP API", 8900)
 @_port("grpc", "For workers", 8901)
 @_port("proxy", "The proxy to sandboxes", 8095)
 @_port("monitoring", "The worker's health", 8100)
 def up(
-    config: Path | None, server_config: Path | None, data_dir: Path, **asked: int | None
+    config: Path | None,
+    server_config: Path | None,
+    data_dir: Path,
+    driver: str | None,
+    **asked: int | None,
 ) -> None:
     """Run the whole local system until Ctrl-C.
 
     Starts `longshore server`, `longshore worker` and `longshore proxy`, restarts one that dies, and
     stops them in order. Everything listens on 127.0.0.1 unless a config says otherwise.
+
+    \b
+    Examples:
+      longshore up
+      longshore up --driver docker
     """
     began = time.monotonic()
     ports = Ports(
@@ -79,7 +94,7 @@ def up(
         extra=(TENSORLAKE_PORT,) if is_free(TENSORLAKE_PORT) else (),
     )
     place = data_dir.absolute()
-    system = plan(read(config), read(server_config), ports, place)
+    system = plan(with_driver(read(config), driver), read(server_config), ports, place)
     with claimed(place):
         check_free(system.listeners)
         write(place / "server.yaml", system.server)

@@ -88,12 +88,17 @@ class WebSocket:
 
     async def send(self, data: bytes) -> None:
         """As a message, as soon as the other side takes it. Raises CarryError."""
-        with self._guard:
-            try:
-                self._core.send_binary(data)
-            except InvalidState as exc:
-                raise CarryError("it has been closed") from exc
-        await self._wire.send(self._take)
+
+        def take() -> bytes:
+            # Only now that it is its turn: whoever answers a ping takes none of it along.
+            with self._guard:
+                try:
+                    self._core.send_binary(data)
+                except InvalidState as exc:
+                    raise CarryError("it has been closed") from exc
+            return self._take()
+
+        await self._wire.send(take)
 
     async def say_goodbye(self) -> None:
         """What was sent before still arrives. Raises CarryError."""
@@ -138,9 +143,9 @@ class WebSocket:
             raise CarryError(f"the connection was cut: {failure}") from failure
         if not data and not self._events:
             raise CarryError("the connection was cut: it ended too early")
-        # Answers to pings. Whoever is sending already shows that we are alive; and to wait for him
-        # here might be to wait for somebody who waits for us to read.
-        await self._wire.send_unless_busy(self._take)
+        # Answers to pings. To wait here, for whoever is sending or for room, might be to wait for
+        # somebody who waits for us to read; they can go with what is sent next, too.
+        await self._wire.send_at_once(self._take)
 
     def _take(self) -> bytes:
         with self._guard:

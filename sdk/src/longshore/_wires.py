@@ -10,13 +10,13 @@ import selectors
 import socket
 import ssl
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
 
 import anyio
-from anyio.abc import ByteStream
+from anyio.abc import ByteStream, SocketAttribute
 from anyio.streams.tls import TLSStream
 
 from longshore._carrier import CarryError
@@ -76,12 +76,17 @@ class BlockingWire:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._sending = Lock()
+        # A kernel's socket takes two threads at once; OpenSSL's half of one must not. None waits
+        # while it is held.
+        is_tls = isinstance(sock, ssl.SSLSocket)
+        self._using: AbstractContextManager[object] = Lock() if is_tls else nullcontext()
 
     async def receive(self) -> bytes:
         with _mapped():
             while True:
                 try:
-                    return self._sock.recv(_PIECE)
+                    with self._using:
+                        return self._sock.recv(_PIECE)
                 except _WANTS_TO_READ:
                     self._wait(selectors.EVENT_READ, _SILENCE_SECONDS)
                 except ssl.SSLWantWriteError:
@@ -91,10 +96,11 @@ class BlockingWire:
         with self._sending:
             self._send(take())
 
-    async def send_unless_busy(self, take: Callable[[], bytes]) -> None:
+    async def send_at_once(self, take: Callable[[], bytes]) -> None:
         if self._sending.acquire(blocking=False):
             try:
-                self._send(take())
+                if _has_room(self._sock):
+                    self._send(take())
             finally:
                 self._sending.release()
 
@@ -103,7 +109,8 @@ class BlockingWire:
         with _mapped():
             while rest:
                 try:
-                    rest = rest[self._sock.send(rest) :]
+                    with self._using:
+                        rest = rest[self._sock.send(rest) :]
                 except ssl.SSLWantReadError:
                     self._wait(selectors.EVENT_READ, None)
                 except (BlockingIOError, ssl.SSLWantWriteError):
@@ -120,10 +127,18 @@ class BlockingWire:
                 raise TimeoutError
 
     async def close(self) -> None:
-        with suppress(OSError):
-            # Whoever waits for it wakes up.
-            self._sock.shutdown(socket.SHUT_RDWR)
-        self._sock.close()
+        with self._using:
+            with suppress(OSError):
+                # Whoever waits for it wakes up.
+                self._sock.shutdown(socket.SHUT_RDWR)
+            self._sock.close()
+
+
+def _has_room(sock: socket.socket) -> bool:
+    """Whether a few bytes can go at once."""
+    with _mapped(), _Selector() as selector:
+        selector.register(sock, selectors.EVENT_WRITE)
+        return bool(selector.select(0))
 
 
 async def dial_async(target: Target) -> AsyncWire:
@@ -161,8 +176,8 @@ class AsyncWire:
             async with self._sending:
                 await self._stream.send(take())
 
-    async def send_unless_busy(self, take: Callable[[], bytes]) -> None:
-        if not self._sending.locked():
+    async def send_at_once(self, take: Callable[[], bytes]) -> None:
+        if not self._sending.locked() and _has_room(self._stream.extra(SocketAttribute.raw_socket)):
             await self.send(take)
 
     async def close(self) -> None:

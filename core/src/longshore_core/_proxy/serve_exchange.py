@@ -284,8 +284,9 @@ class Exchange:
             self._give(final)
             return
         self._status, self._stage = final.status, Stage.STREAMING
-        # An early refusal most likely means that the rest of the request is not wanted.
-        early = not self._body.done and final.status >= 400
+        # An early refusal most likely means that the rest of the request is not wanted; so does the
+        # end of the sandbox's connection.
+        early = not self._body.done and (final.status >= 400 or not self._reader.keeps)
         self._closes = self._closes or self._reader.until_close or early or self._context.draining
         end = self._reader.scan(rest)
         self._stream(rest, end, outgoing(final, close=self._closes))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from subprocess import DEVNULL
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import anyio
 import pytest
@@ -163,11 +163,12 @@ def examine(
 ) -> Any:
     """Check a law, tell the report, and turn the verdict into pytest's."""
     kit = pytestconfig.stash[_KIT]
+    item: pytest.Item = cast("Any", request).node  # which some releases of pytest leave untyped
 
     def check(law: Law[Any]) -> None:
         outcome = anyio.run(_outcome, kit, law, kit_settings)
         line = json.dumps(asdict(line_of(outcome)))
-        request.node.user_properties.append((_PROPERTY, line))
+        item.user_properties.append((_PROPERTY, line))
         match outcome.verdict:
             case Failed():
                 pytest.fail(f"{outcome.verdict.reason}\n{_again(kit, law)}", pytrace=False)

@@ -8,7 +8,16 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from longshore_core import BackendError, Facts, Host, Limit, NetworkMode, Plug, hookimpl
+from longshore_core import (
+    BackendError,
+    Facts,
+    Host,
+    Limit,
+    LongshoreError,
+    NetworkMode,
+    Plug,
+    hookimpl,
+)
 from longshore_core.abc import Runtime
 
 from longshore_docker.answers import Info
@@ -78,7 +87,7 @@ async def _prepull(config: Config, images: Images, host: Host) -> None:
     for reference in config.prepull:
         try:
             await images.have(reference)
-        except BackendError as exc:
+        except LongshoreError as exc:
             # Whoever asks for it later pulls it, and is told.
             host.logger.warning("docker_image_not_pulled", extra={"why": str(exc)})
 
@@ -112,6 +121,7 @@ def facts_of(config: Config, info: Info | None, mountinfo: Sequence[str]) -> Fac
         sockets=config.is_local,
         recovers=True,
         images=True,
+        pause_with_memory=True,
         mounts=config.is_local,
         network=NetworkMode.NONE if config.network == "none" else NetworkMode.BRIDGE,
         create_seconds=config.pull_timeout_seconds + config.startup_timeout_seconds,

@@ -29,7 +29,6 @@ choice has more: raw sockets, device nodes, capabilities on files."""
 
 _SYS_RESOURCE: Final = 24
 """The capability's number, of capability.h."""
-_LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 class Config(BaseModel):
@@ -44,6 +43,10 @@ class Config(BaseModel):
     network: str | None = None
     """The engine's network that containers are in, `none` among them. Absent: one of the worker's
     own, in which containers cannot reach each other."""
+
+    host_access: bool = False
+    """Whether containers on the worker's own network may open connections to this host, and to
+    link-local addresses, where clouds answer what a machine may know."""
 
     ready_networks: Annotated[int, Field(ge=0, le=256)] = 4
     """How many network namespaces are kept ready: a container that finds one starts in less than
@@ -114,9 +117,9 @@ class Config(BaseModel):
 
     @property
     def is_local(self) -> bool:
-        """Whether the engine sees the files of this host."""
-        address = self.engine
-        return isinstance(address, UnixAddress) or address.host in _LOOPBACK
+        """Whether the engine sees the files of this host. On a port of this host may listen what
+        leads to another one."""
+        return isinstance(self.engine, UnixAddress)
 
     @field_validator("privileged")
     @classmethod

@@ -59,6 +59,7 @@ _AT_ONCE: Final = 8
 """How many containers a survey looks at at a time."""
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
+_SERVER_ERROR: Final = 500
 _GONE_SECONDS: Final = 10.0
 
 
@@ -197,37 +198,20 @@ class DockerDriver(Driver):
     # Making.
 
     async def _make(self, spec: ContainerSpec, image: Image) -> None:
+        while (existing := await self._create(spec, image)) is not None:
+            self._refuse_foreign(spec.id, existing)
+            # What runs is in the middle of its life, whatever it was made from.
+            if existing.phase is Phase.RUNNING or existing.labels.get(SPEC) == digest(spec):
+                break
+            await self._remove(existing)
+
+    async def _create(self, spec: ContainerSpec, image: Image) -> Container | None:
+        """Make it; the answer is what has its name already, and then nothing was made."""
         network = await self._networks.take()
         try:
-            existing = await self._create(spec, image, network)
-            if existing is not None:
-                self._refuse_foreign(spec.id, existing)
-                if existing.labels.get(SPEC) != digest(spec):
-                    await self._remove(existing)
-                    existing = await self._create(spec, image, network)
-            if existing is None:
-                self._networks.settle(network)
-            else:
-                self._networks.give_back(network)
-        except BaseException:
-            self._networks.give_back(network)
-            raise
-
-    async def _create(
-        self, spec: ContainerSpec, image: Image, network: Network
-    ) -> Container | None:
-        """Make it; the answer is what has its name already, and then nothing was made."""
-        name, path = name_of(spec.id), self._sockets.path(spec.id)
-        place = Place(network.mode, path if spec.sockets else None)
-        placed = Placed(spec=spec, owner=self._owner, image=image, place=place)
-        try:
-            if spec.sockets:
-                await self._in_thread(self._sockets.make, spec.id)
-            await self._engine.create(name, describe(self._config, placed), self._config.platform)
-            if spec.sockets:
-                await self._give_sockets(spec.id, image)
+            await self._create_in(network, spec, image)
         except Refused as exc:
-            if exc.status == _CONFLICT and (there := await self._engine.inspect(name)):
+            if exc.status == _CONFLICT and (there := await self._engine.inspect(name_of(spec.id))):
                 return there
             await self._undo(spec)
             raise
@@ -235,6 +219,25 @@ class DockerDriver(Driver):
             await self._undo(spec)
             raise
         return None
+
+    async def _create_in(self, network: Network, spec: ContainerSpec, image: Image) -> None:
+        name, path = name_of(spec.id), self._sockets.path(spec.id)
+        place = Place(network.mode, path if spec.sockets else None)
+        placed = Placed(spec=spec, owner=self._owner, image=image, place=place)
+        try:
+            if spec.sockets:
+                await self._in_thread(self._sockets.make, spec.id)
+            await self._engine.create(name, describe(self._config, placed), self._config.platform)
+        except Refused as exc:
+            # Nothing was made; so nobody is in there, unless it is the network that is not there.
+            if exc.status < _SERVER_ERROR and exc.status != _NOT_FOUND:
+                self._networks.give_back(network)
+            raise
+        finally:
+            # Else there may be a container, whatever the answer: looking at them all will tell.
+            self._networks.settle(network)
+        if spec.sockets:
+            await self._give_sockets(spec.id, image)
 
     async def _undo(self, spec: ContainerSpec) -> None:
         """Whether the engine has made it, only the engine knows."""
@@ -296,7 +299,8 @@ class DockerDriver(Driver):
     # Ending.
 
     async def _exit(self, container: Container) -> Exit:
-        past = await self._engine.past(container.id) if is_doubtful(container.exit_code) else ()
+        asks = container.oom_killed or is_doubtful(container.exit_code)
+        past = await self._engine.past(container.id) if asks else ()
         return ending(container.exit_code, oom=container.oom_killed, past=past)
 
     async def _remove(self, container: Container) -> None:
@@ -322,7 +326,9 @@ class DockerDriver(Driver):
 
     async def _survey(self) -> list[Found]:
         listed = await self._engine.labelled(f"{OWNER}={self._owner}")
-        names = [each.name for each in listed if CONTAINER in each.labels]
+        # An image that somebody makes of a container has its labels, and so has what it is run in.
+        ours = (each for each in listed if CONTAINER in each.labels)
+        names = [e.name for e in ours if e.name == name_of(ContainerId(e.labels[CONTAINER]))]
         found = dict[str, Found]()
 
         async def look(name: str) -> None:
@@ -330,7 +336,7 @@ class DockerDriver(Driver):
             if container is not None:
                 found[name] = await self._find(container)
 
-        looks = [partial(look, name) for name in names if name]
+        looks = [partial(look, name) for name in names]
         await together(looks, at_once=_AT_ONCE)
         return [found[name] for name in sorted(found)]
 

@@ -14,6 +14,8 @@ from typing import Any, Final
 from longshore_core import Exit
 
 _SIGNALLED: Final = 128
+_AT_ONCE_NANOS: Final = 1_000_000_000
+"""Within this after memory ran out, an end is for that reason. Before, it was a child's."""
 _FAULTS: Final = frozenset({SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP})
 
 
@@ -23,15 +25,29 @@ def is_doubtful(code: int) -> bool:
 
 
 def ending(code: int, *, oom: bool, past: Iterable[Mapping[str, Any]] = ()) -> Exit:
-    """`past` has the engine's events of signals that were sent and memory that ran out."""
+    """`past` has the engine's events, in their order: signals that were sent, memory that ran out,
+    and the end. `oom` is the engine's word that memory has run out at some time."""
     sent = set[int]()
+    ran_out: int | None = None
+    died: int | None = None
     for event in past:
-        if event.get("Action") == "oom":
-            oom = True
-        else:
-            sent.add(int(event.get("Actor", {}).get("Attributes", {}).get("signal", 0)))
-    oom = oom and code != 0
+        match event.get("Action"):
+            case "oom":
+                ran_out = int(event["timeNano"])
+            case "die":
+                died = int(event["timeNano"])
+            case _:
+                number = int(event.get("Actor", {}).get("Attributes", {}).get("signal", 0))
+                sent.add(number)
+                if number == SIGKILL and ran_out is not None:
+                    # It was a child's end, and PID 1 lived until now.
+                    oom, ran_out = False, None
     number = code - _SIGNALLED
+    if ran_out is not None:
+        oom = code != 0 and (died is None or died - ran_out <= _AT_ONCE_NANOS)
+    else:
+        # No such event is remembered, and only a kill that nobody sent is like one.
+        oom = oom and number == SIGKILL and SIGKILL not in sent
     if number in _FAULTS or number in sent or (oom and number == SIGKILL):
         return Exit(signal=number, oom=oom)
     return Exit(code=code, oom=oom)

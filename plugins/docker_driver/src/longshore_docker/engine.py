@@ -41,6 +41,8 @@ ResultT = TypeVar("ResultT")
 
 _ASK_SECONDS: Final = 10
 _THREADS: Final = 32
+_FILE_LIMIT: Final = 1 << 20
+_PIECE: Final = 1 << 16
 
 
 class Refused(BackendError):
@@ -118,20 +120,32 @@ class Engine:
         return cast("Mapping[str, Any]", answer)
 
     async def archive(self, container: str, path: str) -> bytes | None:
-        """A file of a container, in a tar archive; `None` when there is none."""
+        """A small file of a container, in a tar archive; `None` when there is none. Raises
+        ImageError for a large one: how large it is, the image decides."""
 
         def read(client: Any) -> bytes:
-            chunks, _ = client.get_archive(container, path)
-            return b"".join(chunks)
+            # The SDK's own cannot be left early, and the container is locked meanwhile.
+            url = f"{client.base_url}/v{client.api_version}/containers/{container}/archive"
+            with client.get(url, params={"path": path}, stream=True, timeout=_ASK_SECONDS) as said:
+                try:
+                    said.raise_for_status()
+                except requests.exceptions.HTTPError as exc:
+                    docker.errors.create_api_error_from_http_exception(exc)
+                archive = bytearray()
+                for piece in said.iter_content(_PIECE):
+                    archive += piece
+                    if len(archive) > _FILE_LIMIT:
+                        raise ImageError(f"the image's {path} has more than {_FILE_LIMIT} bytes")
+            return bytes(archive)
 
         return await self._ask(f"read {path} of container {container}", _or_none(read))
 
     async def past(self, container: str) -> list[Mapping[str, Any]]:
-        """Signals that were sent to a container, and whether its memory ran out, as far as the
-        engine remembers: some hundred events."""
+        """Signals that were sent to a container, whether its memory ran out, and when it ended, as
+        far as the engine remembers: some hundred events."""
 
         def read(client: Any) -> list[Mapping[str, Any]]:
-            filters = {"container": [container], "event": ["kill", "oom"]}
+            filters = {"container": [container], "event": ["kill", "oom", "die"]}
             # An end that has come already makes it answer at once.
             return [*client.events(since=0, until=time.time(), filters=filters, decode=True)]
 
@@ -203,9 +217,10 @@ class Engine:
 
         def resolve() -> Mapping[str, str] | None:
             try:
-                config = cast("Any", docker.auth).load_config()
-                return cast("Mapping[str, str] | None", config.resolve_authconfig(registry))
-            except (docker.errors.DockerException, StoreError) as exc:
+                with _configured():
+                    config = cast("Any", docker.auth).load_config()
+                    return cast("Mapping[str, str] | None", config.resolve_authconfig(registry))
+            except (docker.errors.DockerException, StoreError, BackendError) as exc:
                 reason = " ".join(str(exc).split())
                 raise ImageError(f"no credentials for {registry}: {reason}") from exc
 
@@ -265,7 +280,8 @@ class Engine:
             "timeout": seconds,
             "max_pool_size": _THREADS,
         }
-        client = cast("Any", docker.APIClient(**options))
+        with _configured():
+            client = cast("Any", docker.APIClient(**options))
         # Connections cost next to nothing, and those that wait for work cost a descriptor each.
         client.headers["Connection"] = "close"
         return client
@@ -284,6 +300,20 @@ class Engine:
         except (OSError, docker.errors.DockerException) as exc:
             # What the SDK raises of requests' is an OSError, too.
             raise EngineUnavailable(away(self.address, exc)) from exc
+
+
+@contextmanager
+def _configured() -> Generator[None]:
+    """For where the SDK reads this user's configuration, and takes its parts for what they should
+    be."""
+    try:
+        yield
+    except (AttributeError, TypeError, ValueError, docker.errors.InvalidConfigFile) as exc:
+        if isinstance(exc, OSError):
+            raise  # of requests'
+        raise BackendError(
+            f"the Docker configuration of the worker's user is malformed: {exc}"
+        ) from exc
 
 
 class Reference(NamedTuple):

@@ -54,14 +54,15 @@ class Events:
     def __init__(self, streams: Streams) -> None:
         self._streams = streams
         self._ears = dict[str | None, set[Ear]]()
-        self._last = 0.0
+        self.cuts = 0
+        """How often the stream has ended: since then, anything may have happened."""
 
     async def run(self) -> None:
         """Never ends, and never raises for the engine's sake."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                since = max(self._last, time.time() - _BACK_SECONDS)
+                since = time.time() - _BACK_SECONDS
                 async with self._streams.events(since, _HEARD) as events:
                     pause = _FIRST_PAUSE
                     for topic in self._ears:
@@ -70,6 +71,7 @@ class Events:
                         self._hear(event)
             except BackendError:
                 pass  # it is away: who asks the engine next is told, with the reason
+            self.cuts += 1
             # Who waits for a container learns nothing new from that.
             self._tell(None)
             # It is down, and nothing tells when it is up again.
@@ -91,10 +93,8 @@ class Events:
                 del self._ears[topic]
 
     def _hear(self, event: Mapping[str, Any]) -> None:
-        at = event.get("timeNano", 0) / 1e9
-        if at <= self._last:
-            return  # heard before the stream was cut off
-        self._last = at
+        # Its time tells nothing of what was heard before: of two at once the later may come first,
+        # and clocks are set back. What is heard twice is looked at twice.
         attributes = event.get("Actor", {}).get("Attributes", {})
         action = event.get("Action")
         if event.get("Type") == "image":

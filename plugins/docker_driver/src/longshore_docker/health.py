@@ -17,8 +17,12 @@ from longshore_docker.engine import Engine
 from longshore_docker.events import Events
 from longshore_docker.networks import IMAGE
 
-_LOOK_SECONDS: Final = 0.8
+_FIRST_SECONDS: Final = 0.8
+"""Who opens the driver waits for the first look."""
+_LOOK_SECONDS: Final = 10.0
+"""An engine that makes many containers at once is busy, and not away."""
 _AGAIN_SECONDS: Final = 30.0
+_SOON_SECONDS: Final = 1.0
 _STEPS: Final = 64
 """In how many steps free resources are told, so that not every page of memory is news."""
 
@@ -40,11 +44,12 @@ class Health(HealthStream):
             async def follow() -> AsyncGenerator[Fingerprint]:
                 latest: Fingerprint | None = None
                 while True:
-                    now = await self._look()
+                    now = await self._look(_LOOK_SECONDS if latest else _FIRST_SECONDS)
                     if now != latest:
                         yield now
                     latest = now
-                    with anyio.move_on_after(_AGAIN_SECONDS):
+                    # That an engine is no longer slow, no event tells.
+                    with anyio.move_on_after(_AGAIN_SECONDS if now.healthy else _SOON_SECONDS):
                         await ear.wait()
 
             following = follow()
@@ -53,14 +58,14 @@ class Health(HealthStream):
             finally:
                 await following.aclose()
 
-    async def _look(self) -> Fingerprint:
+    async def _look(self, seconds: float) -> Fingerprint:
         try:
-            with anyio.fail_after(_LOOK_SECONDS):
+            with anyio.fail_after(seconds):
                 info = await self._engine.info()
                 images = await self._engine.images()
         except TimeoutError:
             address, name = self._engine.address, self._name
-            slow = f"the Docker engine at {address} does not answer within {_LOOK_SECONDS:g} s"
+            slow = f"the Docker engine at {address} does not answer within {seconds:g} s"
             return Fingerprint(healthy=False, reason=slow, engine=name)
         except BackendError as exc:
             return Fingerprint(healthy=False, reason=str(exc), engine=self._name)

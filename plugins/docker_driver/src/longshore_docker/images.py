@@ -8,13 +8,20 @@ from typing import Any, Final
 
 import anyio
 from anyio.abc import TaskGroup
-from longshore_core import BackendError, ImageError, PullProgress, RegistryError
+from longshore_core import (
+    BackendError,
+    ImageError,
+    LongshoreError,
+    PluginCrash,
+    PullProgress,
+    RegistryError,
+)
 from longshore_core.abc import ImageStore
 
 from longshore_docker.answers import Image
 from longshore_docker.config import Config
 from longshore_docker.engine import Engine, Refused, parse_reference
-from longshore_docker.specification import sound_platform
+from longshore_docker.platforms import refuse_unrunnable, sound_platform
 from longshore_docker.streams import Streams
 
 Report = Callable[[PullProgress], None]
@@ -32,7 +39,7 @@ class _Pull:
 
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     done: anyio.Event = field(default_factory=anyio.Event)
-    failure: BackendError | None = None
+    failure: LongshoreError | None = None
     reports: list[Report] = field(default_factory=list[Report])
     latest: PullProgress | None = None
 
@@ -60,13 +67,15 @@ class Images(ImageStore):
     async def have(self, reference: str, progress: Report | None = None) -> Image:
         """The image, pulled when it is not there; its programs can run here."""
         name = parse_reference(reference)
+        engine = await self._engine_platform()
+        refuse_unrunnable(self._config, engine)
         image = await self._engine.image(reference)
         if image is None:
             await self._pulled(reference, progress)
             image = await self._engine.image(reference)
         if image is None:
             raise ImageError(f"image {name.repository}:{name.tag} was pulled and is gone again")
-        sound_platform(reference, image, await self._engine_platform(), self._config)
+        sound_platform(reference, image, engine, self._config)
         return image
 
     async def _pulled(self, reference: str, progress: Report | None) -> None:
@@ -102,6 +111,11 @@ class Images(ImageStore):
             pull.failure = RegistryError(message, retryable=True)
         except BackendError as exc:
             pull.failure = exc
+        except Exception as exc:  # noqa: BLE001 -- here it would end the worker
+            # Theirs who wait, as if they had pulled themselves.
+            shown = f"{type(exc).__name__}: {exc}"
+            pull.failure = PluginCrash("docker", f"the pull of image {reference} raised {shown}")
+            pull.failure.__cause__ = exc
         finally:
             if self._pulls.get(reference) is pull:
                 del self._pulls[reference]
@@ -144,7 +158,7 @@ class Layers:
         detail: Any = news.get("progressDetail") or {}
         match news.get("status"):
             case "Downloading" if detail.get("total"):
-                self._done[layer] = detail["current"]
+                self._done[layer] = detail.get("current", 0)
                 self._total[layer] = detail["total"]
             case "Download complete" | "Pull complete" if layer in self._total:
                 self._done[layer] = self._total[layer]

@@ -7,7 +7,8 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from signal import SIGKILL
+from pathlib import Path
+from signal import SIGKILL, pidfd_send_signal
 from typing import Final
 
 import anyio
@@ -112,13 +113,26 @@ class Processes(Executor):
                 yield process
             finally:
                 with anyio.move_on_after(_END_SECONDS, shield=True):
-                    await self._end(exec_id)
+                    await self._end(container, exec_id)
 
-    async def _end(self, exec_id: str) -> None:
-        with contextlib.suppress(BackendError, ProcessLookupError):
+    async def _end(self, container: Container, exec_id: str) -> None:
+        with contextlib.suppress(BackendError):
             state = await self.edges.engine.exec_inspect(exec_id)
             if state["Running"] and state["Pid"] and self.local:
-                os.kill(state["Pid"], SIGKILL)
+                kill_member(container.id, state["Pid"])
+
+
+def kill_member(container_id: str, pid: int) -> None:
+    """Kill a process of a container. Another one's, which has the number by now, or on this host
+    where the engine's is another, is left alone."""
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            # Its group bears the container's id; and it is still the one that was opened.
+            if container_id in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8"):
+                pidfd_send_signal(descriptor, SIGKILL)
+        finally:
+            os.close(descriptor)
 
 
 class Process(Running):

@@ -12,6 +12,7 @@ killed leaves nothing that the next one does not find.
 from __future__ import annotations
 
 import hashlib
+import math
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,6 +30,7 @@ from longshore_docker.answers import JOINED, Container, Listed
 from longshore_docker.config import Config
 from longshore_docker.engine import Engine
 from longshore_docker.events import Ear, Events
+from longshore_docker.firewall import Firewall
 from longshore_docker.specification import NETWORK_ROLE, OWNER, ROLE
 from longshore_docker.together import together
 
@@ -37,6 +39,8 @@ _HOLDER: Final = "longshore-network-"
 _AGAIN_SECONDS: Final = 5.0
 _CLOSE_SECONDS: Final = 8.0
 _AT_ONCE: Final = 8
+_RULES_SECONDS: Final = 30.0
+"""How long rules are taken to be as they were seen."""
 _LULL_SECONDS: Final = 0.3
 """Longer than a container takes to be made and started."""
 
@@ -61,8 +65,11 @@ class Networks:
         mark = hashlib.sha256(host.owner.encode()).hexdigest()[:8]
         self.name = config.network or f"longshore-{mark}"
         self._bridge = None if config.network else f"lsn{mark}"
+        self._firewall = Firewall(self._bridge, config, host.logger) if self._bridge else None
         self._making = anyio.Lock()
         self._made = False
+        self._set_at = (-math.inf, 0)
+        """When the rules were last seen to: the time, and how often events had been cut off."""
         self._ready = list[str]()
         self._given = set[str]()
         self._holders = dict[str, Container]()
@@ -71,6 +78,8 @@ class Networks:
         self._ear = Ear()
         self._taken = -_LULL_SECONDS
         """When one was last asked for."""
+        self._cuts = 0
+        """Of the engine's events, when it was last looked at what is ready."""
 
     @property
     def label(self) -> str:
@@ -79,7 +88,7 @@ class Networks:
     async def take(self) -> Network:
         """A network for a container that is about to be made. To be settled, or given back."""
         self._taken = anyio.current_time()
-        if self._ready:
+        if self._ready and self._is_sure:
             holder = self._ready.pop(0)
             self._given.add(holder)
             self._ear.tell()
@@ -88,11 +97,11 @@ class Networks:
         return Network(mode=self.name)
 
     def settle(self, network: Network) -> None:
-        """Its container is made: from now on the engine knows whose it is."""
+        """Its container is made, or may be: from now on the engine knows whose it is."""
         self._given.discard(network.holder or "")
 
     def give_back(self, network: Network) -> None:
-        """Nobody has used it."""
+        """For sure, nobody has used it."""
         if network.holder:
             self._given.discard(network.holder)
             self._ready.insert(0, network.holder)
@@ -119,31 +128,42 @@ class Networks:
         """Keep as many ready as there should be, and nothing else. Never ends by itself."""
         with self._events.listening(self._owner) as self._ear:
             while True:
+                patience = math.inf
                 try:
                     await self._lull()
                     await self._tidy()
+                    await self._set_rules()
                     await self._fill()
                 except EngineUnavailable:
-                    pass  # heard of, when it is back
+                    # That it is back is heard of; not that it was only slow.
+                    patience = _AGAIN_SECONDS
                 except BackendError as exc:
                     self._log.warning("docker_network_not_ready", extra={"why": str(exc)})
                     await anyio.sleep(_AGAIN_SECONDS)
-                await self._ear.wait()
+                    continue
+                with anyio.move_on_after(patience):
+                    await self._ear.wait()
 
     async def close(self) -> None:
         """Remove what is ready and unused, and the network when nobody is in it."""
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(BackendError):
             removals = [partial(self._engine.remove, holder) for holder in self._ready]
             await together(removals, at_once=_AT_ONCE)
-            if self._bridge:
+            if self._firewall:
                 await self._engine.remove_network(self.name)
+                await self._firewall.remove()
 
     # Keeping.
+
+    @property
+    def _is_sure(self) -> bool:
+        """Whether what is ready is so still: an engine that stops may end its containers."""
+        return self._cuts == self._events.cuts
 
     async def _lull(self) -> None:
         """Wait until nobody makes a container, as long as some networks are left: what is done for
         the next ones would slow this one down."""
-        while len(self._ready) > self._size // 4:
+        while self._is_sure and len(self._ready) > self._size // 4:
             rest = self._taken + _LULL_SECONDS - anyio.current_time()
             if rest <= 0:
                 break
@@ -151,7 +171,7 @@ class Networks:
 
     async def _tidy(self) -> None:
         """Remove holders that hold nothing: of an earlier worker, or whose container is gone."""
-        ours = {*self._ready, *self._given}
+        cuts, ours = self._events.cuts, {*self._ready, *self._given}
         listed = await self._engine.labelled(self.label)
         # Given out meanwhile, to a container that was not there yet when the engine looked.
         ours |= self._given
@@ -159,6 +179,7 @@ class Networks:
         joined = _joined(listed)
         free = {id_ for id_, each in holders.items() if each.is_running} - joined
         self._ready = [holder for holder in self._ready if holder in free]
+        self._cuts = cuts
         for holder in holders.keys() - (ours & free) - joined:
             await self.release(holder)
 
@@ -209,18 +230,28 @@ class Networks:
         return self._image
 
     async def _ensure(self) -> None:
-        """Have our network. One that the config names is the operator's."""
-        if self._bridge is None:
+        """Have our network, closed. One that the config names is the operator's."""
+        if self._bridge is None or self._firewall is None:
             return
         # Two at once would make two of one name.
         async with self._making:
+            await self._set_rules()
             if not self._made and not await self._engine.has_network(self.name):
                 options = {
                     "com.docker.network.bridge.name": self._bridge,
                     "com.docker.network.bridge.enable_icc": "false",
                 }
                 await self._engine.create_network(self.name, options, self.label)
+            if not self._made:
+                self._firewall.look_for_bridge()
             self._made = True
+
+    async def _set_rules(self) -> None:
+        """Whoever keeps other rules of the host may have taken ours away with theirs."""
+        now, cuts = anyio.current_time(), self._events.cuts
+        if self._firewall and (now - self._set_at[0] > _RULES_SECONDS or cuts != self._set_at[1]):
+            await self._firewall.set()
+            self._set_at = now, cuts
 
 
 def _joined(listed: Sequence[Listed]) -> set[str]:

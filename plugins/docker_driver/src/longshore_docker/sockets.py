@@ -14,7 +14,7 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
-from longshore_core import BackendError, ContainerId
+from longshore_core import BackendError, ContainerId, ImageError
 
 ACCOUNTS: Final = "/etc/passwd"
 
@@ -68,9 +68,12 @@ def ids(user: str, accounts: str | None) -> tuple[int, int]:
 
 
 def content(archive: bytes | None) -> str | None:
-    """The text of the one file in a tar archive."""
+    """The text of the one file in a tar archive. Raises ImageError for what is none."""
     if archive is None:
         return None
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        file = tar.extractfile(tar.getmembers()[0])
-        return file.read().decode(errors="replace") if file else None
+        member = tar.getmembers()[0]
+        file = tar.extractfile(member) if member.isfile() else None
+        if file is None:
+            raise ImageError(f"the image's {ACCOUNTS} is no plain file; name its user by number")
+        return file.read().decode(errors="replace")

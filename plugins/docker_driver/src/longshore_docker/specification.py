@@ -74,6 +74,10 @@ def check(spec: ContainerSpec) -> None:
     texts = (*spec.argv, *spec.env, *spec.env.values(), spec.cwd or "")
     if any("\0" in text for text in texts):
         raise BackendError(f"container {spec.id} has a NUL byte in its arguments or environment")
+    if any(not name or "=" in name for name in spec.env):
+        raise BackendError(
+            f"container {spec.id} has a variable whose name is empty or has '=' in it"
+        )
     if not spec.image:
         raise ImageError(f"container {spec.id} names no image, and the Docker driver needs one")
 
@@ -183,19 +187,3 @@ def cpu_share(millis: int) -> tuple[int, int]:
         if quota >= _LEAST_QUOTA:
             return period, quota
     return 1_000_000, _LEAST_QUOTA
-
-
-def sound_platform(reference: str, image: Image, engine: str, config: Config) -> None:
-    """Raise ImageError for an image whose programs cannot run here."""
-    able = (engine, config.platform or engine)
-    if not any(_is_part(each, image.platform) for each in able):
-        raise ImageError(
-            f"image {reference} is for {image.platform}, and this engine runs {engine}: use an "
-            f"image for {engine}; or install qemu-user-static on the engine's host and set "
-            f"driver.platform to {image.platform}"
-        )
-
-
-def _is_part(wanted: str, there: str) -> bool:
-    """Whether `linux/arm64` is meant by `linux/arm64/v8`, and the other way round."""
-    return all(one == two for one, two in zip(wanted.split("/"), there.split("/"), strict=False))

@@ -33,7 +33,7 @@ from longshore_forkexec.config import Config, environment
 from longshore_forkexec.directories import Directories
 from longshore_forkexec.ending import dismantle, runners, strike
 from longshore_forkexec.launch import PASSING, Spawned, hear, refusal, spawn
-from longshore_forkexec.processes import COOKIE, Endings, Process, boot_id, send
+from longshore_forkexec.processes import COOKIE, Endings, Process, bearing, boot_id, send
 from longshore_forkexec.records import Directory, Launch
 from longshore_forkexec.shim import READY, WORK
 from longshore_forkexec.specs import check
@@ -138,7 +138,7 @@ class ForkExecDriver(Driver):
         directory, seat = self._directory(handle), self._seat(handle.id)
         async with seat.turn:
             with _blame_host(f"remove container {handle.id}"):
-                if await self._in_thread(self._directories.holds, directory):
+                if await self._in_thread(self._is_there, directory):
                     await self._end(directory)
                     seat.exit = directory.exit()
                     await self._in_thread(self._directories.discard, directory)
@@ -200,6 +200,19 @@ class ForkExecDriver(Driver):
         await self._in_thread(directory.forget_start, spec)
 
     # Ending.
+
+    def _is_there(self, directory: Directory) -> bool:
+        """Whether there is anything of a container: also when somebody has deleted its directory,
+        which then is made again with what is needed to end the container."""
+        if self._directories.holds(directory):
+            return True
+        groups = self._groups.paths(directory.id)
+        left = any(path.exists() for path in groups) or bearing(self._cookie(directory))
+        if left and directory.asked() is None:
+            directory.path.mkdir()
+            directory.record_launch(Launch(cgroups=groups))
+            return True
+        return False
 
     async def _end(self, directory: Directory, *, at_once: bool = False) -> None:
         """Return when nothing of the container runs and its groups are gone."""

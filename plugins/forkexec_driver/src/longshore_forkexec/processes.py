@@ -38,13 +38,13 @@ def boot_id() -> str:
 
 def identify(pid: int) -> Process | None:
     """The process that has `pid` now, unless it has ended."""
-    state, process = _look(pid)
+    state, process, _ = _look(pid)
     return None if state in _ENDED else process
 
 
 def child(pid: int) -> Process:
     """A child of ours, which may have ended: it is there until it is reaped."""
-    _, process = _look(pid)
+    _, process, _ = _look(pid)
     if process is None:
         raise ProcessLookupError(errno.ESRCH, f"process {pid} was reaped by another")
     return process
@@ -52,7 +52,7 @@ def child(pid: int) -> Process:
 
 def is_alive(process: Process) -> bool:
     """Whether it has not ended yet. Reaps it, if it has and that is ours to do."""
-    state, found = _look(process.pid)
+    state, found, _ = _look(process.pid)
     if found != process:
         return False
     if state in _ENDED:
@@ -74,17 +74,28 @@ def send(process: Process, number: signal.Signals) -> None:
 
 
 def bearing(cookie: str) -> frozenset[Process]:
-    """Every process that was started with the cookie in its environment."""
+    """Every process that was started with the cookie in its environment, and those below it.
+
+    While a process becomes another program it has no environment to be read, but it has a parent.
+    """
     needle = f"\0{COOKIE}={cookie}\0".encode()
-    found = set[Process]()
+    found = dict[int, Process]()
+    others = dict[int, tuple[int, Process]]()
     for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
         # One that ends meanwhile, or that we may not look into, is none of ours.
         with contextlib.suppress(OSError):
-            process = identify(pid)
+            state, process, parent = _look(pid)
+            if process is None or state in _ENDED:
+                continue
             environment = b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
-            if process and needle in environment and identify(pid) == process:
-                found.add(process)
-    return frozenset(found)
+            if needle in environment and identify(pid) == process:
+                found[pid] = process
+            else:
+                others[pid] = (parent, process)
+    while below := {pid: each for pid, (parent, each) in others.items() if parent in found}:
+        found |= below
+        others = {pid: each for pid, each in others.items() if pid not in below}
+    return frozenset(found.values())
 
 
 class Endings:
@@ -143,14 +154,15 @@ def _open(process: Process) -> int | None:
     return None
 
 
-def _look(pid: int) -> tuple[bytes, Process | None]:
+def _look(pid: int) -> tuple[bytes, Process | None, int]:
+    """Its state, itself, and its parent's pid."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
-        return b"X", None
+        return b"X", None, 0
     # The command's name comes before, and may hold spaces and brackets.
     fields = stat.rpartition(b")")[2].split()
-    return fields[0], Process(pid, int(fields[19]))
+    return fields[0], Process(pid, int(fields[19])), int(fields[1])
 
 
 def _reap(kind: int, name: int) -> None:

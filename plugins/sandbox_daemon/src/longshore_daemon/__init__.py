@@ -50,6 +50,10 @@ class Config(BaseModel, extra="forbid", frozen=True):
     output_limit_bytes: int = Field(default=2 << 30, ge=1 << 20)
     """How much disk is taken for what a process has written, for each of its two streams: the
     latest stays. Readers are told the range of what they missed."""
+    output_total_bytes: int = Field(default=4 << 30, ge=1 << 20)
+    """How much disk is taken for what all processes of a sandbox have written, together; never more
+    than a quarter of it. Those that have ended are forgotten for that, the oldest first; those that
+    run then keep no more than they have, or 1 MiB of each stream."""
     grpc_listen: Annotated[str, AfterValidator(_address)] | None = None
     """Where, inside a container, gRPC is served besides its Unix socket: `127.0.0.1:9500`. Whoever
     reaches it can ask for its health; the rest wants the sandbox's token."""
@@ -72,6 +76,7 @@ async def open_daemon(config: Config, host: Host) -> AsyncGenerator[Guest, None]
     options = Options(
         files_root=config.files_root,
         output_bytes=config.output_limit_bytes,
+        output_total_bytes=config.output_total_bytes,
         grpc=config.grpc_listen,
     )
     yield SandboxDaemon(runtime, patience, options)

@@ -19,6 +19,7 @@ _RESTORE: Final = "LONGSHORE_RESTORE_"
 _BLANKED: Final = "LONGSHORE_BLANKED"
 _FILES_ROOT: Final = "LONGSHORE_FILES_ROOT"
 _OUTPUT_LIMIT: Final = "LONGSHORE_OUTPUT_LIMIT"
+_OUTPUT_TOTAL: Final = "LONGSHORE_OUTPUT_TOTAL"
 _GRPC: Final = "LONGSHORE_GRPC"
 _BESIDE_SOCKETS: Final = {"LONGSHORE_OUTPUT": "beside-sockets"}
 """Where the container sees the host's files, its /tmp outlives it; the sockets' place does not."""
@@ -58,6 +59,8 @@ class Options:
     """What its files API is confined to."""
     output_bytes: int | None = None
     """How much is kept of what a process writes, for each of its two streams."""
+    output_total_bytes: int | None = None
+    """How much is kept of all that processes write, together."""
     grpc: str | None = None
     """HOST:PORT, in numbers, where gRPC is served besides its Unix socket."""
 
@@ -86,6 +89,8 @@ class SandboxDaemon(Guest):
             blanked[_FILES_ROOT] = self._options.files_root
         if self._options.output_bytes is not None:
             blanked[_OUTPUT_LIMIT] = str(self._options.output_bytes)
+        if self._options.output_total_bytes is not None:
+            blanked[_OUTPUT_TOTAL] = str(self._options.output_total_bytes)
         if self._options.grpc is not None:
             blanked[_GRPC] = self._options.grpc
         return replace(

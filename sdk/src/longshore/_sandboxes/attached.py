@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Final
 
@@ -16,7 +15,8 @@ from longshore._sandboxes import console
 
 TIMED_OUT: Final = 124
 """As timeout(1) has it."""
-_BURST_SECONDS: Final = 0.1
+_BURST_SECONDS: Final = 0.005
+_MOST_BURST: Final = 256 << 10
 _END_OF_INPUT: Final = b"\x04"
 
 
@@ -31,6 +31,7 @@ async def attend(process: AsyncProcess, *, interactive: bool) -> int:
                 console.warn_of_gap(chunk)
                 descriptor = console.STDOUT if chunk.stream == "stdout" else console.STDERR
                 await console.write(descriptor, chunk.data)
+            console.warn_of_loss(output)
         tasks.cancel_scope.cancel()
     info = await process.info()
     return TIMED_OUT if info.timed_out else status(info.exit_code)
@@ -56,7 +57,7 @@ async def _pass_input(process: AsyncProcess) -> None:
     source = _Input()
     try:
         while piece := await source.read():
-            await process.write(source.burst(piece))
+            await process.write(await source.burst(piece))
         await process.close_stdin()
     except (StdinClosedError, ProcessNotFoundError):
         # As with a pipe to `head`: it has read what it wanted.
@@ -74,13 +75,16 @@ class _Input:
         self._is_over = not piece
         return piece
 
-    async def burst(self, piece: bytes) -> AsyncGenerator[bytes]:
-        """In one request all that comes at once: for input that flows, not one for each piece."""
+    async def burst(self, piece: bytes) -> bytes:
+        """All that comes at once: for input that flows, not one request for each piece."""
+        found = bytearray()
         while piece:
-            yield piece
+            found += piece
             piece = b""
-            with anyio.move_on_after(_BURST_SECONDS):
-                piece = await self.read()
+            if len(found) < _MOST_BURST:
+                with anyio.move_on_after(_BURST_SECONDS):
+                    piece = await self.read()
+        return bytes(found)
 
 
 async def attend_terminal(terminal: AsyncTerminal, *, interactive: bool) -> int:

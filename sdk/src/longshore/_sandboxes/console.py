@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 import click
 
+from longshore._async_inside import AsyncOutput
 from longshore._model import Chunk
 
 STDIN: Final = 0
@@ -70,6 +71,13 @@ def warn_of_gap(chunk: Chunk) -> None:
     """Say that something is missing before it, if so."""
     if chunk.missing:
         click.echo(f"warning: {chunk.missing} bytes are gone: the sandbox keeps no more", err=True)
+
+
+def warn_of_loss(output: AsyncOutput) -> None:
+    """Say at its end that it was not all, if so."""
+    if output.output_lost:
+        message = "the last of the output is gone: the sandbox's disk is full"
+        click.echo(f"warning: {message}; remove what it no longer needs, or set --disk", err=True)
 
 
 async def end_when_asked(scope: anyio.CancelScope, asked: list[int]) -> None:

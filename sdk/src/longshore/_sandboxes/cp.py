@@ -14,6 +14,7 @@ from longshore._inside_files import Files
 from longshore._refusal import Refusal
 from longshore._sandbox import Sandbox
 from longshore._sandboxes.options import Place, complete_sandbox, place_options
+from longshore._sandboxes.plain import plain
 from longshore._sandboxes.progress import Progress
 
 
@@ -77,7 +78,8 @@ def command(place: Place, source: str, target: str, quiet: bool) -> None:
         except SandboxError:
             raise
         except OSError as exc:
-            raise Refusal(f"cannot copy {exc.filename or source}: {exc.strerror}") from exc
+            name = os.fsdecode(exc.filename or source)
+            raise Refusal(plain(f"cannot copy {name}: {exc.strerror}")) from exc
 
 
 def _upload(files: Files, local: Path, path: str, text: str, *, quiet: bool) -> None:

@@ -12,7 +12,11 @@ import anyio
 import click
 
 from longshore._async_sandbox import AsyncSandbox
-from longshore._errors import SandboxError
+from longshore._errors import (
+    SandboxError,
+    SandboxFileNotFoundError,
+    SandboxNotADirectoryError,
+)
 from longshore._refusal import Refusal
 from longshore._sandboxes import attached, console
 from longshore._sandboxes.complaint import complain, first
@@ -81,7 +85,7 @@ def command(place: Place, sandbox: str, command: tuple[str, ...], **how: Unpack[
         work = partial(at_terminal, argv, env, how["workdir"], interactive=how["interactive"])
     else:
         work = partial(_run, argv, how)
-    finish(place, sandbox, work)
+    finish(place, sandbox, partial(_explained, work, how["workdir"]))
 
 
 def _check_terminal(how: How) -> None:
@@ -110,6 +114,28 @@ def finish(place: Place, sandbox: str, work: Callable[[AsyncSandbox], Awaitable[
         complain(errors[0])
         status = _status_of(errors[0])
     raise click.exceptions.Exit(status)
+
+
+async def _explained(
+    work: Callable[[AsyncSandbox], Awaitable[int]], workdir: str | None, sandbox: AsyncSandbox
+) -> int:
+    """Do it. That a directory is not there is told apart from a command that is not."""
+    try:
+        return await work(sandbox)
+    except SandboxError as exc:
+        if exc.code == "SPAWN_FAILED" and workdir and not await _is_directory(sandbox, workdir):
+            exc.message = f"there is no directory {workdir!r} to run it in"
+        raise
+
+
+async def _is_directory(sandbox: AsyncSandbox, path: str) -> bool:
+    try:
+        return (await sandbox.files.stat(path)).is_dir
+    except (SandboxFileNotFoundError, SandboxNotADirectoryError):
+        return False
+    except SandboxError:
+        # Nobody can say; then what was said first holds.
+        return True
 
 
 def _status_of(error: SandboxError) -> int:

@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from longshore._errors import SandboxError
 from longshore._refusal import Refusal
-from longshore._sandboxes.complaint import complain, first, status_of
+from longshore._sandboxes.complaint import complain, first, refused, status_of
 
 COMMANDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -65,13 +65,17 @@ class SandboxGroup(click.Group):
         ]
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Raises Exit."""
-        errors = list[SandboxError]()
+        """Raises Exit, Refusal."""
+        errors, refusals = list[SandboxError](), list[Refusal]()
         try:
             return super().invoke(ctx)
         except* SandboxError as group:
             errors.append(first(group))
+        except* ValueError as group:
+            refusals.append(refused(group))
         # Not from within: whatever is raised there comes in a group again.
+        for refusal in refusals:
+            raise refusal
         complain(errors[0])
         raise click.exceptions.Exit(status_of(errors[0]))
 

@@ -12,6 +12,7 @@ from longshore._errors import ProcessNotFoundError
 from longshore._model import ProcessInfo
 from longshore._sandboxes import console
 from longshore._sandboxes.options import Place, place_options, sandbox_argument
+from longshore._sandboxes.plain import plain
 
 
 @click.command()
@@ -89,6 +90,7 @@ class _Printer:
                     data += newline
                 rests[chunk.stream] = rest
                 await self._print(process, chunk.stream, data)
+            console.warn_of_loss(output)
         for stream, rest in rests.items():
             await self._print(process, stream, rest and rest + b"\n")
 
@@ -98,11 +100,11 @@ class _Printer:
         async with self._turn:
             if self._several and self._last != process.pid:
                 head = _head(process) if self._last is None else f"\n{_head(process)}"
-                await console.write(console.STDOUT, head.encode("utf-8", "surrogateescape"))
+                await console.write(console.STDOUT, head.encode())
                 self._last = process.pid
             await console.write(console.STDOUT if stream == "stdout" else console.STDERR, data)
 
 
 def _head(process: ProcessInfo) -> str:
     name = f" {process.name}" if process.name else ""
-    return f"==> {process.pid}{name}: {shlex.join(process.command)} <==\n"
+    return plain(f"==> {process.pid}{name}: {shlex.join(process.command)} <==") + "\n"

@@ -18,6 +18,7 @@ from longshore._local import running_api
 from longshore._model import Endpoint
 from longshore._refusal import Refusal
 from longshore._sandbox import Sandbox
+from longshore._sandboxes.plain import plain
 
 ParametersT = ParamSpec("ParametersT")
 _COMPLETION_SECONDS: Final = 1.0
@@ -74,15 +75,17 @@ def _place(given: dict[str, Any]) -> Place:
 def complete_sandbox(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """The running sandboxes of the namespace; none when the server does not answer at once."""
+    """The running sandboxes, by name or id; none when the server does not answer at once."""
     del parameter
     known = {name: context.params.get(name) for name in ("api_url", "api_key_file", "namespace")}
     found = list[CompletionItem]()
     try:
         with deadline(_COMPLETION_SECONDS):
             for info in Sandbox.list(status="running", **_place(known).endpoint):
-                if info.id.startswith(incomplete):
-                    found.append(CompletionItem(info.id, help=info.image))
+                for known_as in filter(None, (info.name, info.id)):
+                    if known_as.startswith(incomplete):
+                        found.append(CompletionItem(known_as, help=plain(info.image)))
+                        break
                 if len(found) == _MOST_COMPLETIONS:
                     break
     except (SandboxError, Refusal, ValueError):

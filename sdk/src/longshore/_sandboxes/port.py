@@ -18,6 +18,7 @@ from longshore._errors import SandboxError, SandboxNotFoundError, SandboxTermina
 from longshore._refusal import Refusal
 from longshore._sandboxes.complaint import first
 from longshore._sandboxes.options import Place, place_options, sandbox_argument
+from longshore._sandboxes.plain import plain
 
 _LAST_WORDS_SECONDS: Final = 5.0
 """How long a client that has finished sending may wait for an answer that does not begin."""
@@ -115,7 +116,7 @@ async def _carry(sandbox: AsyncSandbox, port: int, client: SocketStream) -> None
     for error in errors:
         if isinstance(error, SandboxTerminatedError | SandboxNotFoundError):
             raise error
-        click.echo(f"{port}: {error.message}", err=True)
+        click.echo(plain(f"{port}: {error.message}"), err=True)
 
 
 async def _join(client: SocketStream, tunnel: AsyncTunnel) -> None:

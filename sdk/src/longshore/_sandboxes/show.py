@@ -12,6 +12,7 @@ from longshore._errors import SandboxError
 from longshore._model import ProcessInfo, SandboxInfo
 from longshore._sandbox import Sandbox
 from longshore._sandboxes.options import Place, output_option, place_options, sandbox_argument
+from longshore._sandboxes.plain import plain
 from longshore._sandboxes.table import (
     ago,
     is_colourful,
@@ -44,7 +45,8 @@ def command(place: Place, sandbox: str, output: str) -> None:
         return
     for name, value in _lines(info).items():
         if value:
-            click.echo(f"{name:<10} {painted(value) if is_colourful(sys.stdout) else value}")
+            shown = plain(value)
+            click.echo(f"{name:<10} {painted(shown) if is_colourful(sys.stdout) else shown}")
     if processes:
         click.echo()
         print_table(_HEADS, [_row(process) for process in processes])
@@ -58,7 +60,7 @@ def _processes(place: Place, info: SandboxInfo) -> tuple[ProcessInfo, ...]:
             return attached.processes()
     except SandboxError as exc:
         # All that the server knows is still worth showing.
-        click.echo(f"warning: its processes are not known: {exc.message}", err=True)
+        click.echo(plain(f"warning: its processes are not known: {exc.message}"), err=True)
         return ()
 
 

@@ -12,6 +12,8 @@ from typing import Any, Final, TextIO
 
 import click
 
+from longshore._sandboxes.plain import plain
+
 _COLOURS: Final[Mapping[str, str]] = {
     "running": "green",
     "pending": "yellow",
@@ -27,7 +29,7 @@ def is_colourful(stream: TextIO) -> bool:
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Each column as wide as its widest cell."""
-    lines = [heads, *rows]
+    lines = [[plain(cell) for cell in line] for line in (heads, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     colourful = is_colourful(sys.stdout)
     for line in lines:

@@ -6,6 +6,8 @@ only once. Between two waits, that task takes what has come, queues what is to g
 
 from __future__ import annotations
 
+from fcntl import ioctl
+from termios import TIOCOUTQ
 from time import monotonic
 
 from longshore_daemon.inside.exchange import ApiError, Exchange
@@ -130,7 +132,8 @@ class Channel:
         """Ping when it is time; the next time is returned.
 
         Raises Disconnected for a client that has not said a word since the last ping, unless it
-        is `excused`, because it has not been listened to; and for one that is closed and stays.
+        is `excused`, because it has not been listened to, or bytes are waiting for it: who does not
+        read cannot answer, and need not be dead. And for one that is closed and stays.
         """
         now = monotonic()
         if self._closed_at is not None:
@@ -138,12 +141,21 @@ class Channel:
                 raise Disconnected("the client does not take its leave")
             return self._closed_at + _CLOSE_SECONDS
         if now >= self._next_ping:
-            if not self._heard and not excused:
+            if not (self._heard or excused or self._is_behind()):
                 raise Disconnected("the client does not answer")
             self._heard = False
             self._outgoing += encode(PING)
             self._next_ping = now + _PING_SECONDS
         return self._next_ping
+
+    def _is_behind(self) -> bool:
+        if self._outgoing:
+            return True
+        try:
+            return any(ioctl(self._stream.socket.fileno(), TIOCOUTQ, bytes(4)))
+        except OSError:
+            # Not every sandboxed kernel can tell.
+            return False
 
     def interest(self, *, listen: bool) -> tuple[int, int]:
         """What to wait for: that something comes, if it is listened to, and that something goes."""

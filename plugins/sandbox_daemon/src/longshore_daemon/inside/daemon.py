@@ -6,24 +6,28 @@ import os
 import sys
 from _socket import socket
 
+from longshore_daemon.inside import descriptors
 from longshore_daemon.inside.areas import serve_calls
 from longshore_daemon.inside.control import Control
 from longshore_daemon.inside.environment import (
     FILES_ROOT,
     GRPC,
+    OUTPUT_LIMIT,
+    OUTPUT_TOTAL,
     SOCKETS,
     for_output,
     for_users,
-    output_limit,
+    number,
 )
 from longshore_daemon.inside.journal import note
 from longshore_daemon.inside.jsontext import stand_in_for_json
 from longshore_daemon.inside.loop import READ, Loop, Wait
 from longshore_daemon.inside.paths import Paths
-from longshore_daemon.inside.processes import OUTPUT_LIMIT, Processes
+from longshore_daemon.inside.processes import KEPT_OF_EACH, Processes
 from longshore_daemon.inside.sandbox import Sandbox
 from longshore_daemon.inside.server import Server
 from longshore_daemon.inside.signals import SIGCHLD, SIGINT, SIGTERM, open_signals
+from longshore_daemon.inside.store import TOTAL, Store
 from longshore_daemon.inside.stream import accept, listen, listen_tcp
 
 TYPE_CHECKING = False
@@ -42,8 +46,10 @@ def main() -> None:
         http, control, *grpc = _listen(os.environ)
         signals = open_signals(SIGCHLD, SIGTERM, SIGINT)
         loop = Loop()
-        limit = output_limit(os.environ, OUTPUT_LIMIT)
-        processes = Processes(loop, for_users(os.environ), for_output(os.environ), limit)
+        descriptors.allow_many()
+        store = Store(for_output(os.environ), number(os.environ, OUTPUT_TOTAL, TOTAL))
+        limit = number(os.environ, OUTPUT_LIMIT, KEPT_OF_EACH)
+        processes = Processes(loop, for_users(os.environ), store, limit)
     except OSError as exc:
         note(f"cannot start: {exc}")
         sys.exit(1)

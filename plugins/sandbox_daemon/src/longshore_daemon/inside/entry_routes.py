@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from longshore_daemon.inside.server import Route
 
 _PIECE = 1 << 20
+_OPEN_LEVELS = 32
+"""So many directories, one in the other, are held open at once."""
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _KINDS = {
     stat.S_IFREG: "file",
@@ -196,28 +198,54 @@ async def _remove_tree(directory: str) -> None:
             elif level.directories:
                 name = level.directories.pop()
                 way.append(_Level(os.open(name, _DIRECTORY, dir_fd=level.descriptor), name))
+                if len(way) > _OPEN_LEVELS:
+                    way[-1 - _OPEN_LEVELS].close()
             else:
-                os.close(way.pop().descriptor)
-                if way:
-                    os.rmdir(level.name, dir_fd=way[-1].descriptor)
+                if len(way) > 1:
+                    way[-2].open_above(level.descriptor)
+                    os.rmdir(level.name, dir_fd=way[-2].descriptor)
+                way.pop().close()
             await pause()
         os.rmdir(directory)
     finally:
         for level in way:
-            os.close(level.descriptor)
+            level.close()
 
 
 class _Level:
     """A directory that is being emptied."""
 
-    __slots__ = ("descriptor", "directories", "files", "name")
+    __slots__ = ("_identity", "descriptor", "directories", "files", "name")
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.descriptor = descriptor
         self.name = name
         self.directories: list[str] = []
         self.files: list[str] = []
-        with os.scandir(descriptor) as entries:
-            for entry in entries:
-                is_directory = entry.is_dir(follow_symlinks=False)
-                (self.directories if is_directory else self.files).append(entry.name)
+        try:
+            self._identity = _identity_of(descriptor)
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    is_directory = entry.is_dir(follow_symlinks=False)
+                    (self.directories if is_directory else self.files).append(entry.name)
+        except OSError:
+            self.close()
+            raise
+
+    def open_above(self, descriptor: int) -> None:
+        """Have it open again, as what is above another. Raises OSError if that was moved away."""
+        if self.descriptor < 0:
+            self.descriptor = os.open("..", _DIRECTORY, dir_fd=descriptor)
+            if _identity_of(self.descriptor) != self._identity:
+                raise FileNotFoundError(errno.ENOENT, "a directory was moved away meanwhile")
+
+    def close(self) -> None:
+        """Idempotent."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+
+def _identity_of(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino

@@ -17,9 +17,12 @@ BLANKED = "LONGSHORE_BLANKED"
 SOCKETS = "LONGSHORE_SOCKETS"
 OUTPUT = "LONGSHORE_OUTPUT"
 OUTPUT_LIMIT = "LONGSHORE_OUTPUT_LIMIT"
+OUTPUT_TOTAL = "LONGSHORE_OUTPUT_TOTAL"
 FILES_ROOT = "LONGSHORE_FILES_ROOT"
 GRPC = "LONGSHORE_GRPC"
-_OURS = (BLANKED, SOCKETS, OUTPUT, OUTPUT_LIMIT, FILES_ROOT, GRPC)
+_OURS = (BLANKED, SOCKETS, OUTPUT, OUTPUT_LIMIT, OUTPUT_TOTAL, FILES_ROOT, GRPC)
+_OWN = "/.longshore"
+"""Where the runtime is mounted: a directory of the container's own disk."""
 _TEMPORARY = ("/tmp", "/var/tmp", "/dev/shm", "/run")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -45,12 +48,12 @@ def for_output(environ: Mapping[str, str]) -> tuple[str, ...]:
     sockets = os.path.abspath(environ.get(SOCKETS, ""))
     if environ.get(OUTPUT) == "beside-sockets":
         return (sockets,)
-    return (environ.get("TMPDIR", ""), *_TEMPORARY, sockets)
+    return (_OWN, environ.get("TMPDIR", ""), *_TEMPORARY, sockets)
 
 
-def output_limit(environ: Mapping[str, str], default: int) -> int:
-    """How many bytes of each stream are kept."""
-    text = environ.get(OUTPUT_LIMIT, "")
+def number(environ: Mapping[str, str], name: str, default: int) -> int:
+    """That of a variable, such as how many bytes are kept."""
+    text = environ.get(name, "")
     return int(text) if text.isascii() and text.isdigit() else default
 
 

@@ -18,11 +18,11 @@ BODY_SECONDS = 300.0
 _JSON_LIMIT = 4 << 20
 _LEFTOVER_LIMIT = 262144
 _REASONS = {
-    101: "Switching Protocols", 200: "OK", 201: "Created", 204: "No Content",
-    206: "Partial Content", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden",
-    404: "Not Found", 405: "Method Not Allowed", 409: "Conflict", 413: "Content Too Large",
-    416: "Range Not Satisfiable", 422: "Unprocessable Content", 426: "Upgrade Required",
-    429: "Too Many Requests", 431: "Request Header Fields Too Large",
+    101: "Switching Protocols", 200: "OK", 201: "Created", 202: "Accepted",
+    204: "No Content", 206: "Partial Content", 400: "Bad Request", 401: "Unauthorized",
+    403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 409: "Conflict",
+    413: "Content Too Large", 416: "Range Not Satisfiable", 422: "Unprocessable Content",
+    426: "Upgrade Required", 429: "Too Many Requests", 431: "Request Header Fields Too Large",
     500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway",
     503: "Service Unavailable", 504: "Gateway Timeout",
     505: "HTTP Version Not Supported", 507: "Insufficient Storage",
@@ -112,6 +112,11 @@ class Exchange:
         while left > 0 and (piece := await self.receive()):
             left -= len(piece)
         return self._has_ended()
+
+    def leave_body(self) -> None:
+        """What is left of it will not be read: the connection ends after the answer."""
+        if not self._has_ended():
+            self.head.keep_alive = False
 
     def _has_ended(self) -> bool:
         return self._chunked.done if self._chunked is not None else not self._body_left

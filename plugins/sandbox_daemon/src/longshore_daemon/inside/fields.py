@@ -76,6 +76,16 @@ class Fields:
             raise _refuse(name, "a number above 0")
         return float(value)
 
+    def refuse(self, *names: str) -> None:
+        """What is asked for by these is not there: who asks must not believe that it is done.
+
+        Raises ApiError 501.
+        """
+        for name in names:
+            if self._values.get(name):
+                message = f"{name}: processes are not managed here; leave it out"
+                raise ApiError(501, "UNSUPPORTED_CAPABILITY", message)
+
     def integer(self, name: str, default: int | None = None) -> int:
         value = self._values.get(name)
         if value is None and default is not None:

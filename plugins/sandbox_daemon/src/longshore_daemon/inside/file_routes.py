@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from longshore_daemon.inside.jsontext import JSON
 
 _PIECE = 262144
+_SYNC_EVERY = 64 << 20
+"""So many bytes are let come before they are waited for to be on the disk. Were all waited for at
+the end, whoever is on the way to here might not wait as long."""
 
 
 class FileRoutes:
@@ -50,7 +53,7 @@ class FileRoutes:
             if not stat.S_ISREG(status.st_mode):
                 raise is_no_file(path)
             if status.st_size:
-                await _send_file(exchange, descriptor, status.st_size)
+                await _send_file(exchange, descriptor, status)
             else:
                 await _send_unsized(exchange, path, descriptor)
         finally:
@@ -82,8 +85,7 @@ class FileRoutes:
         try:
             try:
                 self._paths.check(descriptor, path)
-                while data := await exchange.receive():
-                    _write_all(descriptor, data)
+                await _write_body(exchange, descriptor)
                 if before is not None:
                     os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
                     _hand_over(descriptor, before)
@@ -107,10 +109,7 @@ class FileRoutes:
                 message = f"{shown(path)} has {size} bytes: there would be a hole before the others"
                 raise ApiError(409, "OFFSET_MISMATCH", message, headers=told)
             os.lseek(descriptor, span.start, os.SEEK_SET)
-            position = span.start
-            while data := await exchange.receive():
-                _write_all(descriptor, data)
-                position += len(data)
+            position = span.start + await _write_body(exchange, descriptor)
             if span.end not in (None, position):
                 raise ApiError(400, "BAD_REQUEST", "the body has another length than it said")
             if span.size == position:
@@ -135,20 +134,42 @@ class FileRoutes:
         await exchange.answer(200, {"path": shown(path), "entries": listed})
 
 
-async def _send_file(exchange: Exchange, descriptor: int, size: int) -> None:
+async def _write_body(exchange: Exchange, descriptor: int) -> int:
+    """How long it was."""
+    length = unsynchronized = 0
+    while data := await exchange.receive():
+        _write_all(descriptor, data)
+        length += len(data)
+        unsynchronized += len(data)
+        if unsynchronized >= _SYNC_EVERY:
+            await synchronize(descriptor)
+            unsynchronized = 0
+    return length
+
+
+def _tag(status: os.stat_result) -> str:
+    """Another one when a file was replaced or written to."""
+    return f'"{status.st_ino:x}-{status.st_size:x}-{status.st_mtime_ns:x}"'
+
+
+async def _send_file(exchange: Exchange, descriptor: int, status: os.stat_result) -> None:
+    size, tag = status.st_size, _tag(status)
+    headers = exchange.head.headers
     try:
-        span = parse_range(exchange.head.headers.get("range", ""), size)
+        # Who has a part of another version gets the whole of this one.
+        is_same = headers.get("if-range", tag) == tag
+        span = parse_range(headers.get("range", "") if is_same else "", size)
     except BadRequest as exc:
         size_shown = (("Content-Range", f"bytes */{size}"),)
         raise ApiError(exc.status, exc.code, str(exc), headers=size_shown) from exc
-    ranges = ("Accept-Ranges", "bytes")
+    told = (("Accept-Ranges", "bytes"), ("ETag", tag))
     kind = "application/octet-stream"
     start, end = span or (0, size)
     if span is None:
-        await exchange.open(200, kind, size, ranges)
+        await exchange.open(200, kind, size, *told)
     else:
         part = ("Content-Range", f"bytes {start}-{end - 1}/{size}")
-        await exchange.open(206, kind, end - start, ranges, part)
+        await exchange.open(206, kind, end - start, *told, part)
     if exchange.wants_body:
         await exchange.stream.send_file(descriptor, start, end)
 

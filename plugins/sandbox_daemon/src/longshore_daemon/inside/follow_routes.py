@@ -9,13 +9,12 @@ from __future__ import annotations
 from time import monotonic
 
 from longshore_daemon.inside.exchange import Exchange
-from longshore_daemon.inside.fields import Fields
 from longshore_daemon.inside.jsontext import dumps
 from longshore_daemon.inside.lines import Gap, Line, Lines
 from longshore_daemon.inside.loop import Wait, pause
 from longshore_daemon.inside.output import STDERR, STDOUT
 from longshore_daemon.inside.output_routes import Batch, describe, streams_of
-from longshore_daemon.inside.process_routes import find, read_command, spawn
+from longshore_daemon.inside.process_routes import find, read_run, start
 from longshore_daemon.inside.stream import Disconnected
 
 TYPE_CHECKING = False
@@ -45,10 +44,9 @@ class FollowRoutes:
             events.prefix = b"event: output\n"
             events.named = len(streams) > 1
             await events.send_all(process, float("inf"))
-            lost: dict[str, JSON] = {"output_lost": True} if process.output.lost else {}
             # Without the space, which SSE leaves to the sender: to clients of the field that look
             # for `data: `, every such line is a line of output.
-            await exchange.send(b"event: eof\ndata:" + dumps(lost) + b"\n\n")
+            await exchange.send(b"event: eof\ndata:" + dumps(_losses(process)) + b"\n\n")
             await exchange.close()
 
     async def run(self, exchange: Exchange) -> None:
@@ -56,10 +54,7 @@ class FollowRoutes:
 
         The client may hang up: the process goes on, for as long as its timeout lets it.
         """
-        fields = Fields(await exchange.receive_json())
-        command = read_command(fields)
-        command.timeout = fields.positive("timeout")
-        process = spawn(self._processes, command)
+        process = await start(self._processes, exchange, read_run)
         with process.output.open() as reader:
             await _open(exchange)
             await _send(exchange, {"pid": process.pid, "started_at": process.started_at})
@@ -86,9 +81,13 @@ def outcome(process: Process) -> dict[str, JSON]:
         told["signal"] = process.signal
     if process.timed_out:
         told["timed_out"] = True
-    if process.output.lost:
-        told["output_lost"] = True
-    return told
+    return told | _losses(process)
+
+
+def _losses(process: Process) -> dict[str, JSON]:
+    """What of its output could not be kept: all from a place among both streams on."""
+    lost_from = process.output.lost_from
+    return {} if lost_from is None else {"output_lost": True, "output_lost_from": lost_from}
 
 
 class _Events:

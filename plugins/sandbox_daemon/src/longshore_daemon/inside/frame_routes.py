@@ -11,12 +11,11 @@ from struct import Struct
 from time import monotonic
 
 from longshore_daemon.inside.exchange import ApiError, Exchange
-from longshore_daemon.inside.fields import Fields
 from longshore_daemon.inside.follow_routes import LINGER_SECONDS, outcome
 from longshore_daemon.inside.jsontext import dumps
 from longshore_daemon.inside.loop import Wait, pause
 from longshore_daemon.inside.output_routes import Batch, offset_of
-from longshore_daemon.inside.process_routes import find, read_command, spawn
+from longshore_daemon.inside.process_routes import find, read_run, start
 from longshore_daemon.inside.stream import Disconnected
 
 TYPE_CHECKING = False
@@ -56,10 +55,7 @@ class FrameRoutes:
 
         The client may hang up: the process goes on, for as long as its timeout lets it.
         """
-        fields = Fields(await exchange.receive_json())
-        command = read_command(fields)
-        command.timeout = fields.positive("timeout")
-        process = spawn(self._processes, command)
+        process = await start(self._processes, exchange, read_run)
         with process.output.open() as reader:
             await _open(exchange)
             frames = _Frames(exchange, reader, 0)

@@ -7,12 +7,14 @@ import os
 from longshore_daemon.inside.kin import Kin
 from longshore_daemon.inside.loop import Bell
 from longshore_daemon.inside.output import now_ms
-from longshore_daemon.inside.signals import SIGKILL, SIGTERM
+from longshore_daemon.inside.signals import SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGTERM
 
 Started = tuple[int, str]
 """Its pid, and the mark that it and all that it starts bear in their environment."""
 _ROUNDS = 10
 """So often is looked for those who were being started meanwhile."""
+_FOR_ALL = frozenset((SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGKILL))
+"""Signals that are to end something: they are for whoever left the group, too."""
 
 
 class Group:
@@ -32,13 +34,18 @@ class Group:
     def running(self) -> bool:
         return self.ended_at is None
 
-    def send_signal(self, number: int) -> bool:
-        """To the whole group; 0 only asks. False: there is no one left in it.
+    def send_signal(self, number: int, kin: Kin | None = None) -> bool:
+        """To the whole group, and one that is to end something, to all that it has started; 0 only
+        asks. False: there is no one left in the group.
 
         Raises PermissionError when all that are have taken another user's identity.
         """
         if not self._owns_number:
             return False
+        others = _family(self.pid, self.mark, kin) if number in _FOR_ALL else []
+        for pid in others:
+            if _group_of(pid) != self.pid:
+                _send(pid, number)
         try:
             os.killpg(self.pid, number)
         except ProcessLookupError:
@@ -48,9 +55,14 @@ class Group:
                 raise
         return True
 
-    def ask_to_end(self) -> None:
+    def ask_to_end(self, kin: Kin | None = None) -> None:
         """Raises PermissionError."""
-        self.send_signal(SIGTERM)
+        self.send_signal(SIGTERM, kin)
+
+    def has_left(self, kin: Kin | None) -> bool:
+        """Whether anything lives that it has started."""
+        session = self.pid if self._owns_number else None
+        return bool(_family(session, self.mark, kin)) or self.send_signal(0)
 
     def kill(self, kin: Kin | None = None) -> None:
         """End all that it has started: the group, those that made groups or sessions of their own,
@@ -65,10 +77,10 @@ class Group:
             if not found:
                 break
             for pid in found:
-                _kill(pid)
+                _send(pid, SIGKILL)
             known.update(found)
         if session is not None:
-            _kill(-session)
+            _send(-session, SIGKILL)
 
     @property
     def _owns_number(self) -> bool:
@@ -102,8 +114,15 @@ def _family(session: int | None, mark: str, kin: Kin | None) -> list[int]:
         return []
 
 
-def _kill(pid: int) -> None:
+def _group_of(pid: int) -> int:
     try:
-        os.kill(pid, SIGKILL)
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
         return

@@ -54,10 +54,12 @@ class Paths:
         return self._within(os.path.realpath(os.path.join(self._root, path)), path)
 
     def entry(self, path: str) -> str:
-        """What stands at a path, be it a link."""
+        """What stands at a path, be it a link. With a slash or a dot behind it, the system would
+        follow it."""
+        path = os.path.normpath(path)
         if not self._root:
             return path
-        directory, name = os.path.split(os.path.join(self._root, path.rstrip("/") or "/"))
+        directory, name = os.path.split(os.path.join(self._root, path))
         return self._within(os.path.join(os.path.realpath(directory), name), path)
 
     def check(self, descriptor: int, path: str) -> None:

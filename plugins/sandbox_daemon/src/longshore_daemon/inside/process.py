@@ -38,18 +38,21 @@ class Stdin:
     def writable(self) -> bool:
         return self._descriptor is not None
 
-    async def take_turn(self) -> None:
-        """Wait for the writers before. The wait ends with them, or with the process."""
+    async def take_turn(self, deadline: float) -> bool:
+        """Wait for the writers before, and no longer than that; whether they have ended."""
         while self._taken:
-            await Wait(bells=(self._changed,))
+            if not await Wait(bells=(self._changed,), deadline=deadline):
+                return False
         self._taken = True
+        return True
 
     def end_turn(self) -> None:
         self._taken = False
         self._changed.ring()
 
-    async def write(self, data: bytes, gone: tuple[int, int]) -> None:
-        """Write at the reader's pace, until `gone` happens: the client hangs up.
+    async def write(self, data: bytes, gone: tuple[int, int], deadline: float) -> int:
+        """Write at the reader's pace, until `gone` happens: the client hangs up. How much of it was
+        taken: less than all at the deadline.
 
         Raises StdinClosed or Disconnected.
         """
@@ -60,13 +63,16 @@ class Stdin:
             try:
                 view = view[os.write(self._descriptor, view) :]
             except BlockingIOError:
-                wait = Wait((self._descriptor, WRITE), gone, bells=(self._changed,))
-                await wait
+                descriptors = ((self._descriptor, WRITE), gone)
+                wait = Wait(*descriptors, bells=(self._changed,), deadline=deadline)
+                if not await wait:
+                    break
                 if wait.fired == gone[0]:
                     raise Disconnected("the writer hung up") from None
             except OSError as exc:
                 self.close()
                 raise StdinClosed("Process stdin is closed") from exc
+        return len(data) - len(view)
 
     def close(self) -> None:
         """Let the process read the end of its input. Idempotent."""
@@ -111,7 +117,7 @@ class Command:
 class Process(Group):
     """One whose output is kept."""
 
-    __slots__ = ("command", "output", "pipes", "stdin", "timed_out")
+    __slots__ = ("asked", "command", "output", "pipes", "stdin", "timed_out")
 
     def __init__(
         self, started: Started, command: Command, output: Output, stdin: int | None
@@ -121,6 +127,8 @@ class Process(Group):
         self.output = output
         self.stdin = None if stdin is None else Stdin(stdin)
         self.timed_out = False
+        self.asked: tuple[str, int] | None = None
+        """The key under which it was asked for, if there was one, and a sum of what was asked."""
         self.pipes: dict[int, int] = {}
         """Where its output arrives: the stream, by descriptor."""
 

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from longshore_daemon.inside.environment import is_me
 from longshore_daemon.inside.exchange import ApiError, Exchange
 from longshore_daemon.inside.fields import Fields
-from longshore_daemon.inside.process import Command, Process, StdinClosed
+from longshore_daemon.inside.jsontext import dumps
+from longshore_daemon.inside.process import Command, Process, Stdin, StdinClosed
 from longshore_daemon.inside.signals import HIGHEST
 from longshore_daemon.inside.spawn import SpawnError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from longshore_daemon.inside.jsontext import JSON
     from longshore_daemon.inside.processes import Processes
 
 
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 _NAME_LIMIT = 128
+_KEY_LIMIT = 255
+_MANAGED = ("restart", "health_check", "runtime")
+"""What clients of the field can ask of a process, and nobody does for it here."""
 _RESTART_SECONDS = 10.0
 """Between SIGTERM and SIGKILL for one that is restarted."""
+_STDIN_SECONDS = 20.0
+"""How long a process may leave a piece of its input. Who is on the way to here has patience for a
+minute, and a second piece may wait behind the first."""
+_HANGING_SECONDS = 86400.0
+"""For who does not know what an answer in part means, and would take it for a whole one:
+connections on the way end before."""
 
 
 def read_command(fields: Fields) -> Command:
-    """What a request asks to be started. Raises ApiError 400 or 422."""
+    """What a request asks to be started. Raises ApiError 400, 422 or 501."""
+    fields.refuse(*_MANAGED)
     command = Command(fields.required_text("command"), fields.texts("args"))
     command.env = fields.environment("env")
     command.working_dir = fields.text("working_dir")
@@ -47,6 +62,44 @@ def spawn(processes: Processes, command: Command) -> Process:
         raise ApiError(400, "SPAWN_FAILED", str(exc), retryable=exc.retryable) from exc
 
 
+async def start(
+    processes: Processes, exchange: Exchange, read: Callable[[Fields], Command]
+) -> Process:
+    """What a request asks to be started; or what one has started that had the same key.
+
+    Raises ApiError 400, 409, 422, 501 or 503.
+    """
+    body = await exchange.receive_json()
+    key = _key_of(exchange)
+    if key is None:
+        return spawn(processes, read(Fields(body)))
+    # The sum tells apart requests that differ by mistake; it means nothing outside of this process.
+    asked = (key, hash(dumps(body)))
+    process = processes.asked_under(key)
+    if process is None:
+        process = spawn(processes, read(Fields(body)))
+        process.asked = asked
+    elif process.asked != asked:
+        message = f"process {process.pid} was started under this key by another request"
+        raise ApiError(409, "IDEMPOTENCY_MISMATCH", message)
+    return process
+
+
+def _key_of(exchange: Exchange) -> str | None:
+    key = exchange.head.headers.get("idempotency-key")
+    if key is not None and not (0 < len(key) <= _KEY_LIMIT and key.isascii() and key.isprintable()):
+        message = f"Idempotency-Key: up to {_KEY_LIMIT} printable ASCII characters are wanted"
+        raise ApiError(400, "BAD_REQUEST", message)
+    return key
+
+
+def read_run(fields: Fields) -> Command:
+    """A command that will be followed at once. Raises ApiError 400, 422 or 501."""
+    command = read_command(fields)
+    command.timeout = fields.positive("timeout")
+    return command
+
+
 def find(processes: Processes, pid: str) -> Process:
     """By its pid, or by its name. Raises ApiError 404."""
     number = int(pid) if pid.isdecimal() and len(pid) < 12 else -1
@@ -57,20 +110,23 @@ def find(processes: Processes, pid: str) -> Process:
 
 
 class ProcessRoutes:
-    __slots__ = ("_processes",)
+    __slots__ = ("_processes", "_stdin_seconds")
 
-    def __init__(self, processes: Processes) -> None:
+    def __init__(self, processes: Processes, stdin_seconds: float = _STDIN_SECONDS) -> None:
         self._processes = processes
+        self._stdin_seconds = stdin_seconds
 
     async def create(self, exchange: Exchange) -> None:
-        fields = Fields(await exchange.receive_json())
-        command = read_command(fields)
+        process = await start(self._processes, exchange, self._read)
+        await exchange.answer(201, process.info())
+
+    def _read(self, fields: Fields) -> Command:
+        command = read_run(fields)
         command.stdin = fields.choice("stdin_mode", "closed", "pipe") == "pipe"
         command.stdout = fields.choice("stdout_mode", "capture", "discard") == "capture"
         command.stderr = fields.choice("stderr_mode", "capture", "discard") == "capture"
-        command.timeout = fields.positive("timeout")
         command.name = self._read_name(fields)
-        await exchange.answer(201, spawn(self._processes, command).info())
+        return command
 
     def _read_name(self, fields: Fields) -> str | None:
         name = fields.text("name")
@@ -130,17 +186,35 @@ class ProcessRoutes:
         stdin = find(self._processes, pid).stdin
         if stdin is None:
             raise ApiError(400, "STDIN_NOT_WRITABLE", "Process stdin is not writable")
-        await stdin.take_turn()
-        try:
-            while data := await exchange.receive():
-                await stdin.write(data, exchange.stream.gone)
-            if not stdin.writable:
-                raise StdinClosed("Process stdin is closed")
-        except StdinClosed as exc:
-            raise ApiError(400, "STDIN_NOT_WRITABLE", str(exc)) from exc
-        finally:
-            stdin.end_turn()
-        await exchange.answer_nothing()
+        taken = 0
+        knows = "longshore-partial-input" in exchange.head.headers
+        seconds = self._stdin_seconds if knows else _HANGING_SECONDS
+        if whole := await stdin.take_turn(monotonic() + seconds):
+            try:
+                whole, taken = await self._pass_on(exchange, stdin, seconds)
+            except StdinClosed as exc:
+                raise ApiError(400, "STDIN_NOT_WRITABLE", str(exc)) from exc
+            finally:
+                stdin.end_turn()
+        if whole:
+            await exchange.answer_nothing()
+        else:
+            exchange.leave_body()
+            told = ("Longshore-Bytes-Written", str(taken))
+            await exchange.answer(202, {"bytes_written": taken}, told)
+
+    async def _pass_on(self, exchange: Exchange, stdin: Stdin, seconds: float) -> tuple[bool, int]:
+        """Whether the process has taken all of the body, and how much. Raises StdinClosed."""
+        taken = 0
+        while data := await exchange.receive():
+            deadline = monotonic() + seconds
+            length = await stdin.write(data, exchange.stream.gone, deadline)
+            taken += length
+            if length < len(data):
+                return False, taken
+        if not stdin.writable:
+            raise StdinClosed("Process stdin is closed")
+        return True, taken
 
     async def close_stdin(self, exchange: Exchange, pid: str) -> None:
         stdin = find(self._processes, pid).stdin

@@ -24,36 +24,42 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from longshore_daemon.inside.loop import Loop
+    from longshore_daemon.inside.store import Store
 
-OUTPUT_LIMIT = 2 << 30
+KEPT_OF_EACH = 2 << 30
+"""How many bytes of each stream are kept."""
 _KEPT = 1000
 """How many ended processes are remembered, with their output."""
+_SAME_SECONDS = 0.1
+"""What was seen of all processes is good for so long, when many ask for it at once."""
 _POLL_SECONDS = 0.02
 _KILL_SECONDS = 2.0
 _CLD_EXITED = 1
 
 
 class Processes:
-    """The table of them. They inherit `env`; their output is kept in the first that can be
-    written to of `directories`, up to a limit for each stream. Raises OSError when none can."""
+    """The table of them. They inherit `env`; their output is kept in `store`, up to a limit for
+    each stream. Those that have ended make room there, the oldest first."""
 
     def __init__(
         self,
         loop: Loop,
         env: Mapping[str, str],
-        directories: tuple[str, ...],
-        output_limit: int = OUTPUT_LIMIT,
+        store: Store,
+        output_limit: int = KEPT_OF_EACH,
     ) -> None:
         self.env = dict(env)
+        self._store = store
+        self._store.make_room = self._forget_oldest
         self._output_limit = output_limit
         self.stopping = False
         self.others: dict[int, Group] = {}
         """Leaders that are not in the table, by pid: reaped here, and ended with the rest."""
         self.loop = loop
         self._table: dict[int, Process] = {}
-        self._serial = 0
-        self._logs = _make_directory(directories)
         self._null = _open_null()
+        self._kin: Kin | None = None
+        self._looked_at = 0.0
 
     def all(self) -> list[Process]:
         return list(self._table.values())
@@ -66,24 +72,24 @@ class Processes:
         found = [process for process in self._table.values() if process.command.name == name]
         return found[-1] if found else None
 
+    def asked_under(self, key: str) -> Process | None:
+        """The one that a request with that key has started."""
+        found = (one for one in self._table.values() if one.asked and one.asked[0] == key)
+        return next(found, None)
+
     def spawn(self, command: Command) -> Process:
         """Start it. Raises SpawnError."""
         if self.stopping:
             raise SpawnError(f"cannot start {command.command!r}: the sandbox is stopping")
-        self._serial += 1
         pipes = Pipes()
-        try:
-            output = Output(f"{self._logs}/{self._serial}", self._output_limit)
-        except OSError as exc:
-            raise SpawnError(f"cannot keep the output of {command.command!r}: {exc}") from exc
         try:
             pipes.open(command, self._null)
             started = execute(command, {**self.env, **command.env}, pipes.actions)
         except OSError as exc:
             pipes.close()
-            output.remove()
             raise explain(command, exc) from exc
         pipes.release()
+        output = Output(self._store, self._output_limit)
         process = Process(started, command, output, pipes.stdin)
         self._remember(process)
         for descriptor, stream in pipes.outputs.items():
@@ -101,6 +107,14 @@ class Processes:
         for pid in {process.pid, *surplus} & self._table.keys():
             self._table.pop(pid).output.remove()
         self._table[process.pid] = process
+
+    def _forget_oldest(self) -> bool:
+        """Of those that have ended and take room; whether there is one."""
+        for process in self._table.values():
+            if not process.running and process.output.kept:
+                self._table.pop(process.pid).output.remove()
+                return True
+        return False
 
     async def _capture(self, process: Process, descriptor: int) -> None:
         while (length := process.read_once(descriptor)) != 0:
@@ -122,11 +136,23 @@ class Processes:
             await Wait(bells=(process.changed,))
 
     async def _limit(self, process: Process, deadline: float) -> None:
-        while process.running:
-            if not await Wait(bells=(process.changed,), deadline=deadline):
-                process.timed_out = True
-                process.kill()
+        """Kill it in the end; also what it has left behind, if it has ended by itself."""
+        while process.running and await Wait(bells=(process.changed,), deadline=deadline):
+            continue
+        if process.running:
+            process.timed_out = True
+        else:
+            # One look, at the next full second, is for all that have ended in the one before.
+            await Wait(deadline=min(deadline, monotonic() // 1 + 2))
+            if not process.has_left(self._seen_lately()):
                 return
+            await Wait(deadline=deadline)
+        process.kill()
+
+    def _seen_lately(self) -> Kin | None:
+        if monotonic() > self._looked_at + _SAME_SECONDS:
+            self._kin, self._looked_at = _look_around(), monotonic()
+        return self._kin
 
     def reap(self) -> None:
         """Take the status of every child that has ended, our own and adopted ones."""
@@ -137,14 +163,19 @@ class Processes:
                 return
             if found is None:
                 return
-            group = self.others.get(found.si_pid) or self._table.get(found.si_pid)
+            group = self._running(found.si_pid)
             if group is not None:
                 group.collect()
             os.waitid(os.P_PID, found.si_pid, os.WEXITED)
-            if group is not None and group.running:
+            if group is not None:
                 exited = found.si_code == _CLD_EXITED
                 status = found.si_status
                 group.end(status if exited else None, None if exited else status)
+
+    def _running(self, pid: int) -> Group | None:
+        """Whose number that is: those who had it before and have ended may still be known."""
+        known = (self.others.get(pid), self._table.get(pid))
+        return next((group for group in known if group is not None and group.running), None)
 
     async def stop(self, grace_seconds: float) -> None:
         """End them all: SIGTERM to every group, SIGKILL to what is left after the grace."""
@@ -154,19 +185,18 @@ class Processes:
         self._signal_all(SIGKILL)
         # Killed ones end by themselves; only a kernel in trouble takes longer.
         await self._wait_until_empty(_KILL_SECONDS)
-        _remove_directory(self._logs)
 
     def _groups(self) -> tuple[Group, ...]:
         return (*self._table.values(), *self.others.values())
 
     def _signal_all(self, number: int) -> None:
-        kin = _look_around() if number == SIGKILL else None
+        kin = _look_around()
         for group in self._groups():
             try:
                 if number == SIGKILL:
                     group.kill(kin)
                 else:
-                    group.ask_to_end()
+                    group.ask_to_end(kin)
             except PermissionError:
                 continue
         if os.getpid() == 1:
@@ -203,27 +233,6 @@ def _look_around() -> Kin | None:
         return Kin()
     except OSError:
         return None
-
-
-def _make_directory(candidates: tuple[str, ...]) -> str:
-    name = f"longshore-{os.urandom(6).hex()}"
-    for parent in candidates:
-        if parent.startswith("/"):
-            try:
-                os.mkdir(f"{parent}/{name}", 0o700)
-            except OSError:
-                continue
-            return f"{parent}/{name}"
-    raise OSError(f"none of {', '.join(filter(None, candidates))} can be written to")
-
-
-def _remove_directory(path: str) -> None:
-    try:
-        for name in os.listdir(path):
-            os.unlink(f"{path}/{name}")
-        os.rmdir(path)
-    except OSError:
-        return
 
 
 def _open_null() -> int:

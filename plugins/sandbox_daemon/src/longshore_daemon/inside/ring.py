@@ -8,69 +8,61 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from longshore_daemon.inside.store import Store
+
 
 class Ring:
-    """The writing side. The file is open until `close`."""
+    """Has a file from its first byte on, until `close`."""
 
-    __slots__ = ("_file", "limit", "path", "size")
+    __slots__ = ("_file", "_store", "limit", "size")
 
-    def __init__(self, path: str, limit: int) -> None:
-        """Raises OSError."""
-        self.path = path
+    def __init__(self, store: Store, limit: int) -> None:
+        self._store = store
+        self._file: int | None = None
         self.limit = limit
         self.size = 0
         """How many bytes came."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        self._file: int | None = os.open(path, flags, 0o600)
 
     @property
     def start(self) -> int:
         """The first byte that is still there."""
         return max(0, self.size - self.limit)
 
+    @property
+    def kept(self) -> int:
+        """How many bytes are still there."""
+        return min(self.size, self.limit)
+
     def append(self, data: memoryview) -> int:
         """Keep some of it; how much. Raises OSError."""
         if self._file is None:
-            raise OSError("the ring is closed")
+            self._file = self._store.open()
         place = self.size % self.limit
+        before = self.kept
         length = os.pwrite(self._file, data[: self.limit - place], place)
         self.size += length
+        self._store.bytes += self.kept - before
         return length
 
-    def close(self) -> None:
-        """Nothing more comes. Idempotent."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
-
-    def remove(self) -> None:
-        """Who has it open can still read it. Idempotent."""
-        self.close()
-        try:
-            os.unlink(self.path)
-        except FileNotFoundError:
-            return
-
-
-class RingReader:
-    """The reading side, which holds the file open by itself."""
-
-    __slots__ = ("_file", "ring")
-
-    def __init__(self, ring: Ring) -> None:
-        """Raises OSError."""
-        self.ring = ring
-        self._file = os.open(ring.path, os.O_RDONLY)
+    def stop_growing(self, least: int) -> None:
+        """Go round from here on, if there are so many bytes already."""
+        if least <= self.size < self.limit:
+            self.limit = self.size
 
     def read(self, start: int, end: int) -> bytes:
         """What is still there of those bytes: their end, if not all of them."""
-        start = max(start, self.ring.start)
-        if start >= end:
+        start = max(start, self.start)
+        if start >= end or self._file is None:
             return b""
-        place = start % self.ring.limit
-        data = os.pread(self._file, min(end - start, self.ring.limit - place), place)
+        place = start % self.limit
+        data = os.pread(self._file, min(end - start, self.limit - place), place)
         beyond = end - start - len(data)
         return data + os.pread(self._file, beyond, 0) if beyond else data
 
     def close(self) -> None:
-        os.close(self._file)
+        """Nobody writes or reads any more."""
+        if self._file is not None:
+            self._store.close(self._file)
+            self._file = None

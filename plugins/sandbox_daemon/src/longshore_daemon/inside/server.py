@@ -70,7 +70,7 @@ class Server:
             try:
                 exchange = Exchange(stream, parse_head(await _receive_head(stream)))
                 await self._answer(exchange)
-                keep_alive = await exchange.finish_request() and exchange.head.keep_alive
+                keep_alive = exchange.head.keep_alive and await exchange.finish_request()
             except BadRequest as exc:
                 exchange = exchange or Exchange(stream, Head("GET", "/", {}))
                 keep_alive = exchange.head.keep_alive = False

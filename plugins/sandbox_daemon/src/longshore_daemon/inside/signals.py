@@ -15,6 +15,7 @@ SIGCONT: int = _signal.SIGCONT
 SIGHUP: int = _signal.SIGHUP
 SIGINT: int = _signal.SIGINT
 SIGKILL: int = _signal.SIGKILL
+SIGQUIT: int = _signal.SIGQUIT
 SIGTERM: int = _signal.SIGTERM
 CHANGED: tuple[int, ...] = (_signal.SIGPIPE, _signal.SIGXFSZ)
 """Those that the interpreter ignores: user processes get them as the system meant them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from longshore_daemon.inside import descriptors
 from longshore_daemon.inside.environment import find_command
 from longshore_daemon.inside.kin import MARK, new_mark
 from longshore_daemon.inside.output import STDERR, STDOUT
@@ -99,6 +100,7 @@ def execute(command: Command, env: Mapping[str, str], actions: list[Action]) -> 
     it is back before anybody looks.
     """
     home = os.open(".", os.O_PATH | os.O_DIRECTORY)
+    limit = descriptors.lower()
     try:
         if command.working_dir is not None:
             os.chdir(command.working_dir)
@@ -118,5 +120,6 @@ def execute(command: Command, env: Mapping[str, str], actions: list[Action]) -> 
         )
         return pid, mark
     finally:
+        descriptors.restore(limit)
         os.fchdir(home)
         os.close(home)

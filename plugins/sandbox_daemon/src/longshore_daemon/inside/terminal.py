@@ -20,6 +20,7 @@ from longshore_daemon.inside.signals import SIGCONT, SIGHUP
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from longshore_daemon.inside.jsontext import JSON
+    from longshore_daemon.inside.kin import Kin
     from longshore_daemon.inside.process import Command
 
 HISTORY = 1 << 20
@@ -29,6 +30,8 @@ _KEPT = 4 << 20
 _AHEAD = 262144
 """How far the program may be ahead of the fastest who looks on."""
 _PIECE = 65536
+_DRAIN_LIMIT = 1 << 20
+"""No terminal holds more: what a program showed before its end has been read after so much."""
 _HUNG_UP_SECONDS = 0.1
 _ROWS, _COLUMNS = 500, 1000
 
@@ -140,7 +143,7 @@ class Terminal(Group):
         self.attendance.ring()
         self.progress.ring()
 
-    def ask_to_end(self) -> None:
+    def ask_to_end(self, kin: Kin | None = None) -> None:
         self.hang_up(float("inf"))
 
     def hang_up(self, seconds: float) -> None:
@@ -185,8 +188,9 @@ class Terminal(Group):
             os.close(master)
 
     def collect(self) -> None:
-        while self._read_once():
-            continue
+        left = _DRAIN_LIMIT
+        while left > 0 and (length := self._read_once()):
+            left -= length
 
     def end(self, code: int | None, signal: int | None) -> None:
         super().end(code, signal)

@@ -58,7 +58,7 @@ class WatchRoutes:
             raise _refuse(path, exc) from exc
         try:
             try:
-                await watch.add(target, "")
+                await watch.add(target)
             except OSError as exc:
                 raise _refuse(path, exc) from exc
             event_stream = ("Cache-Control", "no-cache")
@@ -121,33 +121,36 @@ class Watch:
     def close(self) -> None:
         self._inotify.close()
 
-    async def add(self, target: str, place: str, found: list[str] | None = None) -> None:
-        """Watch it, and what is below if that is wanted; `found` gets what is there already.
+    async def add(self, target: str) -> None:
+        """Watch it, and what is below if that is wanted. Raises OSError."""
+        await self._add_all(self._add_one(target, "", None), None)
 
-        Raises OSError.
-        """
+    async def _add_all(self, waiting: list[tuple[str, str]], found: list[str] | None) -> None:
+        """Those, and all below, however deep; `found` gets what is there already."""
+        while waiting:
+            target, place = waiting.pop()
+            try:
+                waiting += self._add_one(target, place, found)
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                # It has gone again, or nothing in there can be seen anyway.
+                continue
+            await pause()
+
+    def _add_one(self, target: str, place: str, found: list[str] | None) -> list[tuple[str, str]]:
+        """The directories in it, if they are wanted. Raises OSError."""
         number = self._inotify.add(target, _WANTED)
         self._root = self._root or number
         self._places[number] = (target, place)
         if not self._recursive or not stat.S_ISDIR(os.stat(target).st_mode):
-            return
-        below: list[str] = []
+            return []
+        below: list[tuple[str, str]] = []
         with os.scandir(target) as entries:
             for entry in entries:
                 if found is not None:
                     found.append(f"{place}/{entry.name}")
                 if entry.is_dir(follow_symlinks=False):
-                    below.append(entry.name)
-        for name in below:
-            await pause()
-            await self._add_below(f"{target}/{name}", f"{place}/{name}", found)
-
-    async def _add_below(self, target: str, place: str, found: list[str] | None) -> None:
-        try:
-            await self.add(target, place, found)
-        except (FileNotFoundError, NotADirectoryError, PermissionError):
-            # It has gone again, or nothing in there can be seen anyway.
-            return
+                    below.append((f"{target}/{entry.name}", f"{place}/{entry.name}"))
+        return below
 
     async def tell(self) -> list[bytes]:
         """What has happened, as events."""
@@ -183,7 +186,7 @@ class Watch:
         found: list[str] = []
         told: list[bytes] = []
         try:
-            await self._add_below(target, place, found)
+            await self._add_all([(target, place)], found)
         except OSError:
             # It cannot be watched: what happens in there is lost.
             told.append(b"event: overflow\ndata: {}\n\n")

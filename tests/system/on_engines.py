@@ -1,0 +1,79 @@
+"""A whole system whose sandboxes are containers of an engine, and what it may leave there."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.engines import images
+from tests.engines.podman import remove_network
+from tests.engines.processes import mounts
+from tests.system.harness import System, system, until
+
+BRIDGE: Final = "lsp-crashes"
+READY: Final = 2
+KINDS: Final = [
+    pytest.param("docker", marks=pytest.mark.xdist_group("docker")),
+    pytest.param("podman", marks=pytest.mark.xdist_group("podman")),
+]
+
+
+@contextmanager
+def system_on(kind: str, engine: Any, directory: Path, **server: Any) -> Iterator[System]:
+    """Started. When it is left without an error, it has left nothing."""
+    engine.load(images.BASE)
+    network = {"bridge": BRIDGE, "subnet": "10.250.0.0/24"} if kind == "podman" else {}
+    driver = {"type": kind, "address": engine.address, "ready_networks": READY, **network}
+    try:
+        with system(directory, server=server, driver=driver, on_exit="remove") as started:
+            started.start_all()
+            yield started
+            # In order: what is left of the pool goes with the worker.
+            assert started.stop("worker") == 0
+            until(lambda: not containers(engine, started), "nothing is left on the engine")
+            assert networks(engine, started) == []
+            # Podman's pool stays, for the next worker.
+            assert len(namespaces(kind, engine)) <= (READY if kind == "podman" else 0)
+            assert sockets(kind, started) == []
+    finally:
+        if kind == "podman":
+            remove_network(BRIDGE)
+
+
+def containers(engine: Any, whole: System) -> list[str]:
+    """All that the worker has made on the engine, what only holds networks included."""
+    ids = engine.run("ps", "--all", "--quiet", "--no-trunc").split()
+    shown = json.loads(engine.run("inspect", *ids, check=False)) if ids else []
+    return [each["Id"] for each in shown if _is_of(whole, each["Config"]["Labels"])]
+
+
+def networks(engine: Any, whole: System) -> list[str]:
+    names = engine.run("network", "ls", "--format", "{{.Name}}").split()
+    shown = json.loads(engine.run("network", "inspect", *names))
+    # Docker writes its keys with capitals, Podman without.
+    plain = [{key.lower(): value for key, value in each.items()} for each in shown]
+    return [each["name"] for each in plain if _is_of(whole, each.get("labels"))]
+
+
+def namespaces(kind: str, engine: Any) -> list[str]:
+    """Of networks that are there, whoever is in them."""
+    if kind == "docker":
+        directory = engine.directory or Path("/run/docker")
+        return [mount for mount in mounts(directory) if "/netns/" in mount]
+    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True)
+    return [line for line in listed.stdout.splitlines() if BRIDGE in line]
+
+
+def sockets(kind: str, whole: System) -> list[Path]:
+    """The host's side of sandboxes' directories: together, or each in a place of its sandbox."""
+    return list(whole.state_dir.glob("**/sockets/*" if kind == "docker" else "**/sockets"))
+
+
+def _is_of(whole: System, labels: dict[str, str] | None) -> bool:
+    return (labels or {}).get("longshore.owner", "").startswith(whole.owner)
