@@ -25,15 +25,18 @@ def whole(podman_engine: Podman, tmp_path: Path) -> Iterator[System]:
         "subnet": "10.248.0.0/24",
         "ready_networks": 2,
     }
-    with system(tmp_path, driver=driver) as started:
-        try:
-            yield started
-        finally:
-            label = f"label=longshore.owner={started.owner}/driver"
-            listed = podman_engine.run("ps", "-aq", "--filter", label)
-            for container in listed.split():
-                podman_engine.run("rm", "--force", "--time", "0", container)
-            remove_network(BRIDGE)
+    try:
+        with system(tmp_path, driver=driver) as started:
+            try:
+                yield started
+            finally:
+                label = f"label=longshore.owner={started.owner}/driver"
+                listed = podman_engine.run("ps", "-aq", "--filter", label)
+                for container in listed.split():
+                    podman_engine.run("rm", "--force", "--time", "0", container)
+    finally:
+        # After the worker, which would lay its rules again.
+        remove_network(BRIDGE)
 
 
 def run(whole: System, id_: str, script: str) -> str:

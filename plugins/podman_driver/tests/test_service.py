@@ -66,6 +66,20 @@ async def test_its_health_is_told_without_a_restart(
                 pass
 
 
+async def test_whoever_begins_to_listen_hears_how_it_is_now(
+    runtime: Runtime, service: PrivatePodman
+) -> None:
+    assert runtime.health is not None
+    with anyio.fail_after(30):
+        async with runtime.health.fingerprints() as prints:
+            assert (await anext(prints)).healthy
+        service.stop()  # and nobody here has had the time to hear of it
+        async with runtime.health.fingerprints() as prints:
+            assert not (await anext(prints)).healthy
+        service.start()
+        await runtime.driver.survey()
+
+
 async def test_a_worker_begins_while_its_engine_is_down(
     open_driver: Callable[..., object], service: PrivatePodman, shell: Shell
 ) -> None:
@@ -98,6 +112,22 @@ async def test_an_engine_that_cannot_be_asked_is_taken_for_one_that_keeps_every_
                     pass
         assert runtime.facts == facts
         assert None not in (runtime.pause, runtime.usage)
+
+
+async def test_what_is_to_be_pulled_ahead_is_pulled_once_the_engine_is_up(
+    open_driver: Callable[..., object],
+    service: PrivatePodman,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service.stop()
+    async with open_driver(prepull=["127.0.0.1:9/none"]):
+        await anyio.wait_all_tasks_blocked()
+        service.start()
+        with anyio.fail_after(30):
+            while "podman_prepull_failed" not in caplog.messages:
+                await anyio.sleep(0.02)
+    (record,) = (each for each in caplog.records if each.message == "podman_prepull_failed")
+    assert "image '127.0.0.1:9/none' cannot be pulled" in vars(record)["why"]
 
 
 async def test_an_image_that_arrives_is_told(

@@ -43,11 +43,7 @@ class Health(HealthStream):
         while True:
             # Taken before looking: what changes from now on is seen the next time.
             changed = self._events.changed
-            seen = await self._look(seconds)
-            if seen != self._latest:
-                self._latest = seen
-                self._news.set()
-                self._news = anyio.Event()
+            await self._see(seconds)
             with anyio.move_on_after(_PERIOD_SECONDS):
                 await changed.wait()
             seconds = _LOOK_SECONDS
@@ -57,6 +53,8 @@ class Health(HealthStream):
         yield self._follow()
 
     async def _follow(self) -> AsyncGenerator[Fingerprint]:
+        # Whoever begins wants to know how it is, and not how it was when somebody last looked.
+        await self._see(_FIRST_SECONDS)
         told: Fingerprint | None = None
         while True:
             news, latest = self._news, self._latest
@@ -65,6 +63,13 @@ class Health(HealthStream):
                 yield latest
             else:
                 await news.wait()
+
+    async def _see(self, seconds: float) -> None:
+        seen = await self._look(seconds)
+        if seen != self._latest:
+            self._latest = seen
+            self._news.set()
+            self._news = anyio.Event()
 
     async def _look(self, seconds: float) -> Fingerprint:
         try:

@@ -82,7 +82,8 @@ class Images(ImageStore):
         return image
 
     async def prepull(self, logger: logging.Logger) -> None:
-        """Pull what the operator wants to be there, one after the other."""
+        """Pull what the operator wants to be there, one after the other, once the engine is up."""
+        await self._known.told.wait()
         for reference in self._config.prepull:
             try:
                 await self.obtain(reference)
