@@ -148,7 +148,11 @@ class Networks:
     async def close(self) -> None:
         """Remove what is ready and unused, and the network when nobody is in it."""
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(BackendError):
-            removals = [partial(self._engine.remove, holder) for holder in self._ready]
+            # Also those whose release was under way; none of them keeps the rest from going.
+            listed = await self._engine.labelled(self.label)
+            holders = {each.id for each in listed if each.labels.get(ROLE) == NETWORK_ROLE}
+            unused = sorted(holders - _joined(listed))
+            removals = [partial(self.release, holder) for holder in unused]
             await together(removals, at_once=_AT_ONCE)
             if self._firewall:
                 await self._engine.remove_network(self.name)
