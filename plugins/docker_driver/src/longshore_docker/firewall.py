@@ -87,11 +87,19 @@ class Firewall:
             for verb in ("-F", "-X"):
                 await _succeeds(family, verb, self._chain)
 
+    async def retire(self) -> None:
+        """Remove the rules of a bridge that is gone. Idempotent."""
+        if not self._has_bridge():
+            await self.remove()
+
     def look_for_bridge(self) -> None:
         """The engine has made the bridge: say so when it is not this host's, whose rules these
         are."""
-        if self._obstacle is None and not Path("/sys/class/net", self._bridge).exists():
+        if self._obstacle is None and not self._has_bridge():
             self._warn("the engine's networks are not those of the worker's own namespace")
+
+    def _has_bridge(self) -> bool:
+        return Path("/sys/class/net", self._bridge).exists()
 
     def _warn(self, why: str) -> None:
         if self._is_closed and not self._has_warned:
