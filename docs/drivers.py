@@ -167,11 +167,13 @@ def isolation() -> str:
     reports = [report_of(driver) for driver in ISOLATING]
     tried = json.loads((REPORTS / UNDECLARED).read_text(encoding="utf-8"))
     rows = [f"| | {' | '.join(ISOLATING)} |", f"| --- |{' --- |' * len(ISOLATING)}"]
-    for lines in zip(*(report.lines for report in reports), strict=True):
-        if lines[0].group == "iso" and not lines[0].is_refusal:
-            promise = lines[0].name.replace("_", " ")
-            words = (in_short(line.verdict, tried.get(line.id)) for line in lines)
-            rows.append(f"| {lines[0].id}: {promise} | {' | '.join(words)} |")
+    verdicts = [{line.id: line.verdict for line in report.lines} for report in reports]
+    for line in reports[0].lines:
+        if line.group == "iso" and not line.is_refusal:
+            promise = line.name.replace("_", " ")
+            found = (each.get(line.id, "not examined") for each in verdicts)
+            words = (in_short(verdict, tried.get(line.id)) for verdict in found)
+            rows.append(f"| {line.id}: {promise} | {' | '.join(words)} |")
     measured = [
         ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in line.measured.items())
         for report in reports

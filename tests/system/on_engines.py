@@ -30,6 +30,7 @@ def system_on(kind: str, engine: Any, directory: Path, **server: Any) -> Iterato
     engine.load(images.BASE)
     network = {"bridge": BRIDGE, "subnet": "10.250.0.0/24"} if kind == "podman" else {}
     driver = {"type": kind, "address": engine.address, "ready_networks": READY, **network}
+    before = set(namespaces(kind, engine))
     try:
         with system(directory, server=server, driver=driver, on_exit="remove") as started:
             started.start_all()
@@ -39,7 +40,8 @@ def system_on(kind: str, engine: Any, directory: Path, **server: Any) -> Iterato
             until(lambda: not containers(engine, started), "nothing is left on the engine")
             assert networks(engine, started) == []
             # Podman's pool stays, for the next worker.
-            assert len(namespaces(kind, engine)) <= (READY if kind == "podman" else 0)
+            left = set(namespaces(kind, engine)) - before
+            assert len(left) <= (READY if kind == "podman" else 0), left
             assert sockets(kind, started) == []
     finally:
         if kind == "podman":

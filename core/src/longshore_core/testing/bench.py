@@ -31,7 +31,7 @@ from longshore_core._plugins.opening import AdaptedDriver
 from longshore_core.abc import Guest, Host, Runtime
 from longshore_core.testing.clock import Clock, Clocked, RealClock
 from longshore_core.testing.expect import Broken, expect, soon
-from longshore_core.testing.host import HostView, Seen
+from longshore_core.testing.host import VANISH_SECONDS, HostView, Seen, find_leaks
 from longshore_core.testing.law import PROGRAMS, SOCKETS, Missing
 from longshore_core.testing.programs import READY, argv
 from longshore_core.testing.session import Sandbox, open_sandbox
@@ -119,6 +119,11 @@ class SeamBench(Generic[ThingT]):
     def many(self, core: int, full: int) -> int:
         """How often: the profile decides."""
         return full if self.settings.heavy else core
+
+    async def left_since(self, before: Seen, kind: str | None = None) -> tuple[str, ...]:
+        """What is new on the host, and stays; of one kind only, if that is named."""
+        left = await find_leaks(self.view, before, VANISH_SECONDS)
+        return tuple(each for each in left if kind is None or each.startswith(f"{kind} "))
 
     def record(self, name: str, value: float) -> None:
         """Keep a number for the report. Units in the name."""

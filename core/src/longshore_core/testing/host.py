@@ -14,10 +14,14 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+import anyio
+from anyio import to_thread
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _NAMESPACES: Final = (Path("/run/netns"), Path("/run/docker/netns"))
@@ -25,6 +29,9 @@ _RULES: Final = (("iptables-save",), ("ip6tables-save",), ("nft", "list", "rules
 _LISTENING: Final = "0A"
 _RULES_SECONDS: Final = 10
 _COUNTERS: Final = re.compile(r"\[\d+:\d+\]|packets \d+ bytes \d+")
+
+VANISH_SECONDS: Final = 2.0
+"""For what is on its way out."""
 
 Seen = Mapping[str, frozenset[str]]
 
@@ -180,6 +187,18 @@ def leaks(before: Seen, after: Seen) -> tuple[str, ...]:
         for kind, names in after.items()
         for name in sorted(names - before.get(kind, frozenset()))
     )
+
+
+async def find_leaks(
+    view: HostView, before: Mapping[str, frozenset[str]], seconds: float
+) -> tuple[str, ...]:
+    """What is new on the host and still there after so long: what is on its way out is no leak."""
+    deadline = time.monotonic() + seconds
+    while True:
+        left = leaks(before, await to_thread.run_sync(view.look))
+        if not left or time.monotonic() >= deadline:
+            return left
+        await anyio.sleep(0.05)
 
 
 def _groups(path: str) -> Iterator[str]:

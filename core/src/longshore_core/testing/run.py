@@ -9,14 +9,14 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import anyio
 from anyio import to_thread
 
 from longshore_core._errors import LongshoreError
 from longshore_core.testing.bench import Bench, SeamBench, Settings
-from longshore_core.testing.host import HostView, leaks
+from longshore_core.testing.host import VANISH_SECONDS, HostView, find_leaks
 from longshore_core.testing.law import (
     Environment,
     Failed,
@@ -28,9 +28,6 @@ from longshore_core.testing.law import (
     Verdict,
 )
 from longshore_core.testing.subject import Source, Subject, find_subject
-
-_VANISH_SECONDS: Final = 2.0
-"""How long what was ended may take to be seen no more, when all is over."""
 
 
 @dataclass(slots=True)
@@ -142,23 +139,11 @@ async def open_bench(
 async def _with_leaks(verdict: Verdict, view: HostView, bench: SeamBench[Any] | None) -> Verdict:
     if bench is None or bench.before is None:
         return verdict
-    left = await find_leaks(view, bench.before, _VANISH_SECONDS)
+    left = await find_leaks(view, bench.before, VANISH_SECONDS)
     if not left or isinstance(verdict, NotDeclared):
         return verdict
     message = verdict.reason if isinstance(verdict, Failed) else ""
     return Failed(message=message, leaks=left)
-
-
-async def find_leaks(
-    view: HostView, before: Mapping[str, frozenset[str]], seconds: float
-) -> tuple[str, ...]:
-    """What is new on the host and still there after so long."""
-    deadline = time.monotonic() + seconds
-    while True:
-        left = leaks(before, await to_thread.run_sync(view.look))
-        if not left or time.monotonic() >= deadline:
-            return left
-        await anyio.sleep(0.05)
 
 
 def _unfolded(exc: BaseException) -> str:

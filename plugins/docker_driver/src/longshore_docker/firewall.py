@@ -21,6 +21,7 @@ from longshore_docker.config import Config
 
 _NET_ADMIN: Final = 12
 """The capability's number, of capability.h."""
+_COMMAND_SECONDS: Final = 10.0
 _IPV6: Final = Path("/proc/net/if_inet6")
 
 
@@ -65,14 +66,17 @@ class Firewall:
         self._obstacle = obstacle(config)
         self._logger = logger
         self._has_warned = False
+        self._turn = anyio.Lock()
+        """Between a look at a rule and its change, nobody else of us looks."""
 
     async def set(self) -> None:
         """Have the rules in force, or none where the config opens it. Idempotent."""
         if self._obstacle is not None:
             self._warn(self._obstacle)
         elif self._is_closed:
-            for family in _families():
-                await self._close(family)
+            async with self._turn:
+                for family in _families():
+                    await self._close(family)
         else:
             await self.remove()
 
@@ -80,6 +84,10 @@ class Firewall:
         """Idempotent."""
         if self._obstacle is not None:
             return
+        async with self._turn:
+            await self._open()
+
+    async def _open(self) -> None:
         for family in _families():
             for joint in self._joints(family):
                 while await _succeeds(family, "-D", *joint):
@@ -143,13 +151,11 @@ def _may_administer() -> bool:
 
 
 async def _succeeds(family: _Family, *words: str) -> bool:
-    command = [family.program, "-w", "-t", "mangle", *words]
-    done = await anyio.run_process(command, stderr=subprocess.DEVNULL, check=False)
-    return done.returncode == 0
+    return (await _done(family.program, "-w", "-t", "mangle", *words)).returncode == 0
 
 
 async def _run(*command: str, lines: str = "") -> None:
-    done = await anyio.run_process(command, input=lines.encode(), check=False)
+    done = await _done(*command, lines=lines)
     if done.returncode:
         reason = " ".join(done.stderr.decode(errors="replace").split())
         raise NetworkPolicyError(
@@ -157,3 +163,12 @@ async def _run(*command: str, lines: str = "") -> None:
             "should be, set driver.host_access to true",
             retryable=True,
         )
+
+
+async def _done(*command: str, lines: str = "") -> subprocess.CompletedProcess[bytes]:
+    """Not left half done by who is cancelled: it takes milliseconds."""
+    try:
+        with anyio.fail_after(_COMMAND_SECONDS, shield=True):
+            return await anyio.run_process(command, input=lines.encode(), check=False)
+    except TimeoutError as exc:
+        raise NetworkPolicyError(f"{command[0]} takes too long", retryable=True) from exc

@@ -28,7 +28,8 @@ async def run(command: Sequence[str], lines: Sequence[str] = (), *, check: bool 
     environment = {"PATH": PATH, "LC_ALL": "C"}
     try:
         # A file, not a pipe: a program that fails at the first line does not read the others.
-        with anyio.fail_after(_SECONDS), tempfile.TemporaryFile() as given:
+        # Not left half done by who is cancelled: it takes milliseconds.
+        with anyio.fail_after(_SECONDS, shield=True), tempfile.TemporaryFile() as given:
             given.write("".join(f"{line}\n" for line in lines).encode())
             given.seek(0)
             done = await anyio.run_process(

@@ -177,12 +177,12 @@ async def arguments_beside_pid_1_arrive_as_they_are(bench: Bench) -> None:
 async def many_programs_at_once_beside_pid_1(bench: Bench) -> None:
     handle = await bench.running("c", FOREVER)
     count = bench.many(12, 100)
-    before = (await to_thread.run_sync(bench.view.look))["descriptor"]
+    before = await to_thread.run_sync(bench.view.look)
     calls = [partial(_run, bench, handle, f"echo {n}; exit {n % 7}") for n in range(count)]
     wanted = [(n % 7, f"{n}\n".encode(), b"") for n in range(count)]
     equal(await every([*calls]), wanted, "what came of all")
-    after = (await to_thread.run_sync(bench.view.look))["descriptor"]
-    expect(not after - before, f"descriptors have grown: {', '.join(after - before)}")
+    left = await bench.left_since(before, "descriptor")
+    expect(not left, f"descriptors have grown: {', '.join(left)}")
 
 
 def _started(

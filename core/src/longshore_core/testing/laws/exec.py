@@ -289,11 +289,11 @@ async def many_programs_at_once_and_many_in_a_row(bench: Bench) -> None:
     wanted = [(n % 7, f"{n}\n".encode()) for n in range(count)]
     got = [(a.code, a.stdout) if isinstance(a, Finished) else a for a in answers]
     equal(got, wanted, "what came of all")
-    before = (await to_thread.run_sync(bench.view.look))["descriptor"]
+    before = await to_thread.run_sync(bench.view.look)
     for _ in range(bench.many(40, 1000)):
         equal((await sandbox.run("true")).code, 0, "the code of `true`")
-    after = (await to_thread.run_sync(bench.view.look))["descriptor"]
-    expect(not after - before, f"descriptors have grown: {', '.join(after - before)}")
+    left = await bench.left_since(before, "descriptor")
+    expect(not left, f"descriptors have grown: {', '.join(left)}")
 
 
 async def sh(sandbox: Sandbox, script: str) -> Finished:

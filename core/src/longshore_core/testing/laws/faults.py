@@ -15,7 +15,6 @@ from longshore_core._errors import LongshoreError
 from longshore_core._model import Attachment, ContainerSpec, Exit, Handle, Phase
 from longshore_core.testing.bench import Bench, every
 from longshore_core.testing.expect import equal, expect, refused
-from longshore_core.testing.host import leaks
 from longshore_core.testing.law import PROGRAMS, Group, Law, laws_in
 from longshore_core.testing.laws.life import counting_starts, ending, once_only
 from longshore_core.testing.programs import FOREVER
@@ -35,7 +34,7 @@ async def a_start_that_fails_says_why_and_leaves_what_was_created(bench: Bench) 
         exc = await refused(bench.driver.start(handle), f"starting without its {name}")
         expect("/nonexistent" in str(exc), f"the error does not say what there is not: {exc}")
         equal(await bench.phase(name), Phase.CREATED, "its phase after a start that failed")
-        left = leaks(before, await to_thread.run_sync(bench.view.look))
+        left = await bench.left_since(before)
         expect(not left, f"left by a start that failed: {', '.join(left)}")
 
 
@@ -60,7 +59,7 @@ async def a_start_that_is_cancelled_runs_or_leaves_what_was_created(bench: Bench
             equal(phase, Phase.RUNNING, "the phase of what was started")
         elif phase is not Phase.RUNNING:
             equal(phase, Phase.CREATED, "the phase of what was not started")
-            left = leaks(before, await to_thread.run_sync(bench.view.look))
+            left = await bench.left_since(before)
             expect(not left, f"left by a start that was cancelled: {', '.join(left)}")
         await bench.driver.remove(handle)
 
@@ -79,7 +78,7 @@ async def a_create_that_is_cancelled_leaves_nothing_or_a_container(bench: Bench)
         if found is not None:
             equal(found.phase, Phase.CREATED, "its phase")
             await bench.driver.remove(found.handle)
-        left = leaks(before, await to_thread.run_sync(bench.view.look))
+        left = await bench.left_since(before)
         expect(not left, f"left by a create that was cancelled: {', '.join(left)}")
 
 
@@ -92,7 +91,7 @@ async def a_removal_that_is_cancelled_can_be_repeated(bench: Bench) -> None:
             await bench.driver.remove(handle)
         await bench.driver.remove(handle)
         equal(await bench.phase(f"c{number}"), None, "its phase after the second removal")
-    left = leaks(before, await to_thread.run_sync(bench.view.look))
+    left = await bench.left_since(before)
     expect(not left, f"left by removals that were cancelled: {', '.join(left)}")
 
 
@@ -135,7 +134,7 @@ async def start_and_remove_at_once_leave_nothing_or_say_why(bench: Bench) -> Non
         allowed = isinstance(started, Attachment | LongshoreError)
         expect(allowed and removed is None, f"answered {started!r} and {removed!r}")
         equal(await bench.phase(f"c{number}"), None, "its phase after start and removal")
-    left = leaks(before, await to_thread.run_sync(bench.view.look))
+    left = await bench.left_since(before)
     expect(not left, f"left behind: {', '.join(left)}")
 
 

@@ -16,7 +16,6 @@ from longshore_core._plugins.hooks import accept
 from longshore_core.process import config
 from longshore_core.testing.bench import HANDLE, Bench, SeamBench
 from longshore_core.testing.expect import Broken, equal, expect
-from longshore_core.testing.host import leaks
 from longshore_core.testing.law import Group, Law, laws_in
 
 INFO: Final[Group[SeamBench[Any]]] = Group("info")
@@ -101,7 +100,7 @@ async def opening_and_closing_leaves_nothing_on_the_host(bench: SeamBench[Any]) 
     before = await to_thread.run_sync(bench.view.look)
     async with bench.subject.open(host):
         pass
-    left = leaks(before, await to_thread.run_sync(bench.view.look))
+    left = await bench.left_since(before)
     expect(not left, f"left by an open and a close: {', '.join(left)}")
 
 

@@ -14,7 +14,6 @@ from longshore_core._model import Attachment, Exit, Handle, Phase, UnixReach
 from longshore_core.testing.bench import Bench, every
 from longshore_core.testing.clock import VirtualClock
 from longshore_core.testing.expect import equal, expect, refused
-from longshore_core.testing.host import leaks
 from longshore_core.testing.law import IMAGES, PROGRAMS, SOCKETS, Group, Law, laws_in
 from longshore_core.testing.programs import (
     FOREVER,
@@ -257,7 +256,7 @@ async def removal_leaves_nothing_on_the_host_when_it_answers(bench: Bench) -> No
     for name in ("one", "two"):
         handle = await bench.running(name, f"{{ready}}{FOREVER}")
         await bench.driver.remove(handle)
-    left = leaks(before, await to_thread.run_sync(bench.view.look))
+    left = await bench.left_since(before)
     expect(not left, f"left by removal: {', '.join(left)}")
 
 
@@ -272,7 +271,7 @@ async def removal_ends_whatever_it_has_started(bench: Bench) -> None:
     )
     handle = await bench.running("c", script)
     await bench.driver.remove(handle)
-    left = leaks(before, await to_thread.run_sync(bench.view.look))
+    left = await bench.left_since(before)
     expect(not left, f"left by removal: {', '.join(left)}")
 
 
@@ -281,7 +280,7 @@ async def the_end_of_pid_1_is_the_end_of_all_that_it_has_started(bench: Bench) -
     before = await to_thread.run_sync(bench.view.look)
     handle = await bench.running("c", "setsid sleep 1000 & {ready}exit 5")
     equal(await ending(bench, handle), Exit(code=5), "the end of PID 1")
-    left = leaks(before, await to_thread.run_sync(bench.view.look))
+    left = await bench.left_since(before)
     left = tuple(each for each in left if each.startswith("process"))
     expect(not left, f"still running after wait has answered: {', '.join(left)}")
 

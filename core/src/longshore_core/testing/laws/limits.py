@@ -14,7 +14,6 @@ from longshore_core._errors import UnsupportedCapability
 from longshore_core._model import Exit, Limit, Limits
 from longshore_core.testing.bench import Bench
 from longshore_core.testing.expect import equal, expect, refused
-from longshore_core.testing.host import leaks
 from longshore_core.testing.law import LIMITS, PROGRAMS, SOCKETS, Check, Group, Law, laws_in
 from longshore_core.testing.programs import FOREVER
 
@@ -37,7 +36,7 @@ def _refusal(limit: Limit) -> Check[Bench]:
         exc = await refused(bench.driver.create(spec), f"a limit of {limit}", UnsupportedCapability)
         expect(str(limit) in str(exc), f"the error does not name the limit: {exc}")
         equal(list(await bench.driver.survey()), [], "the survey after that")
-        left = leaks(before, await to_thread.run_sync(bench.view.look))
+        left = await bench.left_since(before)
         expect(not left, f"left by a create that was refused: {', '.join(left)}")
 
     check.__name__ = f"a_limit_of_{limit}_that_is_not_declared_is_refused_and_leaves_nothing"

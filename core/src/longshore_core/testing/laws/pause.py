@@ -11,7 +11,6 @@ from anyio import to_thread
 from longshore_core._model import Exit, Phase, UnixReach
 from longshore_core.testing.bench import Bench
 from longshore_core.testing.expect import equal, expect, refused, soon
-from longshore_core.testing.host import leaks
 from longshore_core.testing.law import (
     PAUSE,
     PROGRAMS,
@@ -94,7 +93,7 @@ async def what_is_paused_is_removed_like_any_other(bench: Bench) -> None:
     await bench.driver.pause(handle)
     await bench.driver.remove(handle)
     equal(await bench.phase("c"), None, "its phase after it was removed")
-    left = leaks(before, await to_thread.run_sync(bench.view.look))
+    left = await bench.left_since(before)
     expect(not left, f"left by removal of what was paused: {', '.join(left)}")
 
 

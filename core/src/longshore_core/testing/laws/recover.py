@@ -17,7 +17,6 @@ from longshore_core._errors import BackendError, PluginCrash
 from longshore_core._model import Exit, Handle, Phase
 from longshore_core.testing.bench import HANDLE, Bench
 from longshore_core.testing.expect import Broken, equal, expect, refused
-from longshore_core.testing.host import leaks
 from longshore_core.testing.law import PROGRAMS, RECOVERS, Group, Law, laws_in
 from longshore_core.testing.laws.life import counting_starts, ending, once_only
 from longshore_core.testing.programs import FOREVER, exits
@@ -70,7 +69,7 @@ async def the_next_driver_removes_all_of_what_an_earlier_one_has_started(bench: 
     handle = await bench.running("c", FOREVER)
     await bench.reopen()
     await bench.driver.remove(bench.stored(handle))
-    left = leaks(before, await to_thread.run_sync(bench.view.look))
+    left = await bench.left_since(before)
     expect(not left, f"left by removal after a restart: {', '.join(left)}")
 
 
@@ -81,7 +80,7 @@ async def containers_that_do_not_outlive_their_driver_end_with_it(bench: Bench) 
     await bench.running("running", FOREVER)
     await bench.reopen()
     equal(list(await bench.driver.survey()), [], "the survey of the next driver")
-    left = leaks(before, await to_thread.run_sync(bench.view.look))
+    left = await bench.left_since(before)
     expect(not left, f"left by a driver that was closed: {', '.join(left)}")
 
 
@@ -118,7 +117,7 @@ async def a_worker_that_is_killed_at_any_moment_loses_and_doubles_nothing(bench:
         await once_only(bench, attachment)
         equal(await bench.phase(f"c{number}"), Phase.RUNNING, "its phase")
         await bench.driver.remove(handle)
-    left = leaks(before, await to_thread.run_sync(bench.view.look))
+    left = await bench.left_since(before)
     expect(not left, f"left by workers that were killed: {', '.join(left)}")
 
 

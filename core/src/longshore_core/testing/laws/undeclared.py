@@ -55,7 +55,7 @@ def _refusal(id_: str, group: str, ability: Capability, *uses: _Use) -> Law[Benc
         for use in uses:
             await refused(use(bench.driver, handle), ability.name, UnsupportedCapability)
         equal(await bench.phase("c"), Phase.RUNNING, "the phase of the container after that")
-        left = leaks(before, await to_thread.run_sync(bench.view.look))
+        left = await bench.left_since(before)
         expect(not left, f"left by what was refused: {', '.join(left)}")
 
     name = ability.name.replace(" ", "_")
