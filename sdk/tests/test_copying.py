@@ -13,16 +13,8 @@ from longshore._carrier import finish
 from longshore._http import BlockingCarrier
 from longshore._session import Session
 
-INFO = {
-    "id": "sb",
-    "namespace": "default",
-    "status": "running",
-    "image": "i",
-    "created_at": 1,
-    "timeout_secs": 600,
-    "resources": {"cpus": 1, "memory_mb": 1, "disk_mb": 1},
-    "sandbox_url": "http://proxy.test:8095",
-}
+from sdk.tests.world import INFO
+
 TIMES = {"modified_at": 1, "accessed_at": 1, "changed_at": 1}
 
 

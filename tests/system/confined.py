@@ -13,17 +13,23 @@ _ROOT = Path("/sys/fs/cgroup")
 _PERIOD = 100_000
 """In microseconds."""
 _EMPTY_SECONDS = 10
+_CONTROLLERS = ("cpu", "memory")
 
 
 def can_confine() -> bool:
     """Whether this process may make cgroups for CPU time and memory."""
-    return os.geteuid() == 0 and (_unified() or all((_ROOT / each).is_dir() for each in _SPLIT))
+    if os.geteuid() != 0:
+        return False
+    if _unified():
+        enabled = (_ROOT / "cgroup.subtree_control").read_text().split()
+        return all(each in enabled for each in _CONTROLLERS)
+    return all((_ROOT / each).is_dir() for each in _CONTROLLERS)
 
 
 @contextmanager
 def confined(*pids: int, cores: float, memory_bytes: int) -> Iterator[None]:
     """Processes, and those that they start from now on, in a cgroup of their own. Whatever is
-    still in it at the end goes back to where this process is."""
+    still in it at the end has no limit any more."""
     name = f"longshore-confined-{uuid4().hex[:8]}"
     quota = int(cores * _PERIOD)
     if _unified():
@@ -59,9 +65,6 @@ def _dissolve(group: Path) -> None:
             group.rmdir()
         except OSError:
             assert time.monotonic() < deadline, f"{group} does not become empty"
-
-
-_SPLIT = ("cpu", "memory")
 
 
 def _unified() -> bool:

@@ -175,8 +175,8 @@ class TestEmptyImage:
     def test_files_go_in_and_out(self, start_in: Callable[..., Any], root: Path) -> None:
         daemon = start_in()
         daemon.ask("go", token="the-token")
-        daemon.http.put("files?path=/work/file", content=b"data")
-        assert (root / "work/file").read_bytes() == b"data"
+        daemon.http.put("files?path=/data/file", content=b"data")
+        assert (root / "data/file").read_bytes() == b"data"
 
     def test_discarded_output_and_closed_input_need_no_device(
         self, start_in: Callable[..., Any]

@@ -158,7 +158,7 @@ class Networks:
                 await self._engine.remove_network(self.name)
         if self._firewall:
             # Also when the engine took all of the time: this asks it nothing.
-            with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(BackendError):
                 await self._firewall.retire()
 
     # Keeping.

@@ -1,41 +1,21 @@
-"""Whose programs the engine's host can run. Pure but for the list of its emulators.
-
-Platforms are as images have them: `linux/arm64`, sometimes with a variant behind it.
-"""
+"""Which images are for an engine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Final
 
 from longshore_core import ImageError
+from longshore_core.platforms import EMULATORS, can_run
 
 from longshore_docker.answers import Image
 from longshore_docker.config import Config
-
-EMULATORS: Final = Path("/proc/sys/fs/binfmt_misc")
-_BY_EMULATORS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "386": "i386",
-        "amd64": "x86_64",
-        "arm64": "aarch64",
-        "loong64": "loongarch64",
-        "mips64le": "mips64el",
-    }
-)
-"""What QEMU calls a processor otherwise than images do."""
 
 
 def refuse_unrunnable(config: Config, engine: str, emulators: Path = EMULATORS) -> None:
     """Raise ImageError for a platform that is configured and whose programs cannot run. Of an
     engine elsewhere nothing is known."""
     wanted = config.platform or engine
-    own, other = engine.split("/")[1], wanted.split("/")[1]
-    if not config.is_local or own == other or (own, other) == ("amd64", "386"):
-        return
-    if not (emulators / f"qemu-{_BY_EMULATORS.get(other, other)}").exists():
+    if config.is_local and not can_run(wanted, engine, emulators):
         raise ImageError(
             f"this host runs no programs of {wanted} (driver.platform): install "
             f"qemu-user-static, or use images for {engine}"

@@ -12,13 +12,13 @@ from anyio.abc import TaskGroup
 from longshore_core import BackendError, ImageError, PullProgress, RegistryError
 from longshore_core.abc import ImageStore
 from longshore_core.address import UnixAddress
+from longshore_core.platforms import can_run
 
 from longshore_podman.answers import Image
 from longshore_podman.config import Config
 from longshore_podman.credentials import find_credentials, header, registry_of
 from longshore_podman.engine import Engine, Refusal
 from longshore_podman.known import Known
-from longshore_podman.platforms import can_run, is_same
 
 Listener = Callable[[PullProgress], None]
 
@@ -73,7 +73,7 @@ class Images(ImageStore):
             image = await self._find(reference)
         if image is None:
             raise ImageError(f"image {reference!r} was pulled and is gone again", retryable=True)
-        if not is_same(image.platform, wanted):
+        if not _is_same(image.platform, wanted):
             raise ImageError(
                 f"image {reference!r} is for {image.platform}, this engine runs {wanted}: pull or "
                 f"build it for that; or set driver.platform to {image.platform}, with "
@@ -200,3 +200,8 @@ def _blamed(reference: str, said: str) -> BackendError:
     if "unauthorized" in said or "denied" in said or "authentication required" in said:
         message += f"; log in to {registry_of(reference)} with `podman login`"
     return ImageError(message)
+
+
+def _is_same(one: str, other: str) -> bool:
+    """Whether two platforms differ by no more than a variant, such as `v8` of `linux/arm64/v8`."""
+    return one.split("/")[:2] == other.split("/")[:2]

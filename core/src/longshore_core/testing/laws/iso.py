@@ -20,8 +20,8 @@ _ALLOWED_CAPABILITIES: Final = 0x00000000A00405FB
 """Those that engines leave by default, but for NET_RAW and MKNOD: what is beyond is privilege."""
 _NO_TOOL: Final = 77
 _ENGINES: Final = (
-    *("docker.sock", "containerd/containerd.sock", "podman/podman.sock"),
-    *("crio/crio.sock", "libvirt/libvirt-sock", "dbus/system_bus_socket"),
+    *("docker.sock", "containerd/containerd.sock"),
+    *("podman/podman.sock", "crio/crio.sock"),
 )
 _RAW_SOCKET: Final = "import socket; socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)"
 _SURFACE: Final = """

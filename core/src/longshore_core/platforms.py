@@ -1,6 +1,6 @@
 """Whose programs a host can run: its own, and those that it has an emulator for.
 
-Platforms are as images have them: `linux/arm64`, sometimes with a variant behind it.
+For drivers whose images say what they are for: `linux/arm64`, sometimes with a variant behind it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,6 @@ _BY_EMULATORS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """What QEMU calls a processor otherwise than images do."""
-
-
-def is_same(one: str, other: str) -> bool:
-    """Whether two platforms differ by no more than a variant."""
-    return one.split("/")[:2] == other.split("/")[:2]
 
 
 def can_run(platform: str, native: str, emulators: Path = EMULATORS) -> bool:
