@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.loops import ASYNCIO, TRIO
+
 pytest_plugins = ["tests.engines.fixtures"]
 
 Require = Callable[[object, str], None]
@@ -31,6 +33,12 @@ def _require(condition: object, reason: str) -> None:
 def require() -> Require:
     """`require(condition, reason)`: skip, or fail in CI, unless the condition holds."""
     return _require
+
+
+@pytest.fixture(scope="session", params=[ASYNCIO, TRIO], ids=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> object:
+    """Each test that is asynchronous runs on both, unless it says otherwise."""
+    return request.param
 
 
 @pytest.fixture(autouse=True)

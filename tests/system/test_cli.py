@@ -313,8 +313,9 @@ class TestTerminal:
             shown.until("[#$>] ")
             shown.type("sleep 0.2; stty size\n")
             shown.until(r"20 90\r\n")
-            shown.type("sleep 60\n")
-            shown.until(r"sleep 60\r\n")
+            # What it says itself: before that, the key would be for the shell.
+            shown.type("sh -c 'echo asleep; exec sleep 60'\n")
+            shown.until(r"asleep\r\n")
             shown.type("\x03")
             shown.type("echo status $?\n")
             shown.until("status 130")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from longshore_core._proxy.serve import Timeouts
 
+from tests.loops import ASYNCIO, Backend
+
 # With `--import-mode=importlib` the folder of a test is on nobody's path.
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -16,9 +18,9 @@ from quayside import Dock, running
 
 
 @pytest.fixture
-def anyio_backend() -> str:
+def anyio_backend() -> Backend:
     """The proxy serves on asyncio only."""
-    return "asyncio"
+    return ASYNCIO
 
 
 @pytest.fixture

@@ -9,12 +9,14 @@ import pytest
 from longshore_core._app import WorkerRun, run_worker
 from longshore_core._settings import WorkerSettings
 
+from tests.loops import ASYNCIO, Backend
+
 StartWorker = Callable[..., AbstractAsyncContextManager[anyio.Event]]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"  # grpc.aio knows no other
+def anyio_backend() -> Backend:
+    return ASYNCIO  # grpc.aio knows no other
 
 
 @pytest.fixture

@@ -32,7 +32,10 @@ from longshore_core._worker.mail import Refusal, Taken, Ticket
 from longshore_core._worker.store import Changes, open_store
 from longshore_core.testing.samples import LIVES, container
 
+from tests.loops import ASYNCIO, Backend
+
 C1 = ContainerId("c1")
+
 ORDER = Order(id=C1, sandbox_id="s1")
 WHY = Ending(reason=TerminationReason.STARTUP_FAILED_INTERNAL_ERROR, message="cannot be")
 
@@ -201,8 +204,8 @@ async def test_a_sweep_that_fails_harms_nobody(harbour, world, fault) -> None:
 
 class TestRecovery:
     @pytest.fixture
-    def anyio_backend(self) -> str:
-        return "asyncio"  # the store's own thread takes most of the time here
+    def anyio_backend(self) -> Backend:
+        return ASYNCIO  # the store's own thread takes most of the time here
 
     @pytest.mark.parametrize("life", LIVES, ids=lambda life: life.tag)
     @pytest.mark.parametrize("phase", [None, *Phase], ids=str)

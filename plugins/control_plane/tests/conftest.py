@@ -18,13 +18,15 @@ from longshore_proto import executor_api_pb2_grpc as pb_grpc
 from longshore_server.app import serve
 from longshore_server.settings import ServerSettings
 
+from tests.loops import ASYNCIO, Backend
+
 GIB = 1024**3
 SECONDS = 10
 
 
 @pytest.fixture(scope="session")
-def anyio_backend() -> str:
-    return "asyncio"  # grpc.aio and uvicorn know no other
+def anyio_backend() -> Backend:
+    return ASYNCIO  # grpc.aio and uvicorn know no other
 
 
 @dataclass(slots=True)

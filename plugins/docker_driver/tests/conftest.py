@@ -18,6 +18,7 @@ from longshore_docker import longshore_driver
 from tests.engines import images
 from tests.engines.between import Behaviour, Exchange, between
 from tests.engines.dockerd import Docker
+from tests.loops import ASYNCIO, Backend
 
 Opener = Callable[..., AbstractAsyncContextManager[Runtime]]
 
@@ -31,9 +32,9 @@ def docker(docker_engine: Docker) -> Docker:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
+def anyio_backend() -> Backend:
     """One is enough where the engine is real: the pure tests run on both."""
-    return "asyncio"
+    return ASYNCIO
 
 
 @pytest.fixture

@@ -215,6 +215,30 @@ async def test_a_network_that_somebody_removed_is_made_again(
         await runtime.driver.remove(handle)
 
 
+async def test_an_engine_that_is_too_busy_to_remove_is_asked_again(
+    open_pool: Callable[..., object], docker: Docker, owner: str, left_of: Left, tmp_path: Path
+) -> None:
+    refused = set[str]()
+
+    async def engine(exchange: Exchange) -> None:
+        request = exchange.request
+        if request.startswith("DELETE ") and request not in refused:
+            refused.add(request)
+            why = "has active endpoints" if "/networks/" in request else "is in progress"
+            await exchange.answer({"message": why}, 403 if "/networks/" in request else 409)
+        else:
+            await exchange.forward()
+
+    path = docker.address.removeprefix("unix://")
+    async with (
+        between(tmp_path / "between", engine, path) as address,
+        open_pool(2, address=address),
+    ):
+        pass
+    assert left_of(owner) == ([], [])
+    assert len(refused) == 3
+
+
 async def test_without_a_network_there_is_none(
     open_driver: Callable[..., object], shell: Shell
 ) -> None:

@@ -17,6 +17,7 @@ from longshore_podman import longshore_driver
 
 from tests.engines import images
 from tests.engines.podman import Podman, remove_network
+from tests.loops import ASYNCIO, Backend
 
 Opener = Callable[..., AbstractAsyncContextManager[Runtime]]
 BRIDGE = "lsp-tests"
@@ -39,9 +40,9 @@ def bridge(podman: Podman) -> Iterator[str]:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
+def anyio_backend() -> Backend:
     """One is enough where the engine is real: the pure tests run on both."""
-    return "asyncio"
+    return ASYNCIO
 
 
 @pytest.fixture

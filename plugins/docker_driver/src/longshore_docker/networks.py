@@ -37,7 +37,10 @@ from longshore_docker.together import together
 IMAGE: Final = "longshore/pause"
 _HOLDER: Final = "longshore-network-"
 _AGAIN_SECONDS: Final = 5.0
-_CLOSE_SECONDS: Final = 8.0
+_CLOSE_SECONDS: Final = 20.0
+_CLOSE_PAUSE_SECONDS: Final = 0.1
+_REMOVE_SECONDS: Final = 8.0
+_RETIRE_SECONDS: Final = 8.0
 _AT_ONCE: Final = 8
 _RULES_SECONDS: Final = 30.0
 """How long rules are taken to be as they were seen."""
@@ -147,19 +150,31 @@ class Networks:
 
     async def close(self) -> None:
         """Remove what is ready and unused, and the network when nobody is in it."""
-        with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(BackendError):
-            # Also those whose release was under way; none of them keeps the rest from going.
-            listed = await self._engine.labelled(self.label)
-            holders = {each.id for each in listed if each.labels.get(ROLE) == NETWORK_ROLE}
-            unused = sorted(holders - _joined(listed))
-            removals = [partial(self.release, holder) for holder in unused]
-            await together(removals, at_once=_AT_ONCE)
-            if self._firewall:
-                await self._engine.remove_network(self.name)
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            # A busy engine may refuse at first: what it removes at the moment is still there.
+            while not await self._has_gone():  # noqa: ASYNC110 -- nobody tells
+                await anyio.sleep(_CLOSE_PAUSE_SECONDS)
         if self._firewall:
             # Also when the engine took all of the time: this asks it nothing.
-            with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(BackendError):
+            with anyio.move_on_after(_RETIRE_SECONDS, shield=True), suppress(BackendError):
                 await self._firewall.retire()
+
+    async def _has_gone(self) -> bool:
+        """Remove what nobody needs; whether there was nothing left of it, or nobody to ask."""
+        try:
+            # Also those whose release was under way; none of them keeps the rest from going.
+            listed = await self._engine.labelled(self.label)
+            joined = _joined(listed)
+            unused = {each.id for each in listed if _is_holder(each)} - joined
+            removals = [partial(self.release, holder) for holder in sorted(unused)]
+            await together(removals, at_once=_AT_ONCE)
+            if self._firewall and len(listed) == len(unused):
+                await self._engine.remove_network(self.name)
+        except EngineUnavailable:
+            return True
+        except BackendError:
+            return False
+        return not unused
 
     # Keeping.
 
@@ -187,7 +202,7 @@ class Networks:
         listed = await self._engine.labelled(self.label)
         # Given out meanwhile, to a container that was not there yet when the engine looked.
         ours |= self._given
-        holders = {each.id: each for each in listed if each.labels.get(ROLE) == NETWORK_ROLE}
+        holders = {each.id: each for each in listed if _is_holder(each)}
         joined = _joined(listed)
         free = {id_ for id_, each in holders.items() if each.is_running} - joined
         self._ready = [holder for holder in self._ready if holder in free]
@@ -226,7 +241,7 @@ class Networks:
                 raise BackendError(f"the network holder {name} is gone", retryable=True)
         except BaseException:
             self._forget()
-            with anyio.move_on_after(_CLOSE_SECONDS, shield=True), suppress(BackendError):
+            with anyio.move_on_after(_REMOVE_SECONDS, shield=True), suppress(BackendError):
                 await self._engine.remove(name)
             raise
         self._holders[made.id] = made
@@ -264,6 +279,10 @@ class Networks:
         if self._firewall and (now - self._set_at[0] > _RULES_SECONDS or cuts != self._set_at[1]):
             await self._firewall.set()
             self._set_at = now, cuts
+
+
+def _is_holder(listed: Listed) -> bool:
+    return listed.labels.get(ROLE) == NETWORK_ROLE
 
 
 def _joined(listed: Sequence[Listed]) -> set[str]:
