@@ -24,7 +24,9 @@ from sdk.tests.world import (
     KEY,
     ONE,
     RUN,
+    START,
     STARTED,
+    STARTED_WITH_INPUT,
     Cut,
     World,
     complaint,
@@ -105,6 +107,50 @@ def test_a_command_that_may_have_started_is_not_started_again_by_anybody(
         world.attach().run("x")
     assert (caught.value.code, caught.value.retryable) == (code, False)
     assert len(world.sent("POST", RUN)) == 1
+
+
+HEEDS_KEYS = httpx.Response(
+    200, json={"healthy": True}, headers={"Longshore-Heeds": "Idempotency-Key"}
+)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.ReadError("reset"),
+        complaint(502, "CONNECTION_CLOSED", retryable=True),
+        httpx.Response(200, content=b""),
+        httpx.Response(200, stream=Cut(STARTED[:5])),
+    ],
+)
+def test_a_daemon_that_heeds_keys_is_asked_again_for_the_same_process(
+    world: World, answer: httpx.Response | Exception
+) -> None:
+    world.on("GET", "/api/v1/health", HEEDS_KEYS)
+    fine = httpx.Response(200, content=STARTED + frame(1, b"once") + ENDED_WELL)
+    world.on("POST", RUN, answer, answer, fine)
+    assert world.attach().run("x").stdout == b"once"
+    asked = world.sent("POST", RUN)
+    assert len(asked) == 3
+    assert len({(one.headers["Idempotency-Key"], one.content) for one in asked}) == 1
+
+
+def test_each_command_has_a_key_of_its_own(world: World) -> None:
+    world.on("POST", START, STARTED_WITH_INPUT)
+    sandbox = world.attach()
+    for _ in range(2):
+        sandbox.start("x", stdin=True)
+    first, second = world.sent("POST", START)
+    assert first.headers["Idempotency-Key"] != second.headers["Idempotency-Key"]
+
+
+def test_a_start_that_stays_unclear_is_not_to_be_tried_again_by_anybody(world: World) -> None:
+    world.on("GET", "/api/v1/health", HEEDS_KEYS)
+    world.on("POST", RUN, httpx.Response(200, stream=Cut()))
+    with pytest.raises(SandboxError) as caught:
+        world.attach().run("x")
+    assert (caught.value.code, caught.value.retryable) == ("CONNECTION_LOST", False)
+    assert len(world.sent("POST", RUN)) > 1
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DAEMON = ROOT / "plugins/sandbox_daemon/src/longshore_daemon/inside"
 SDK = ROOT / "sdk/src/longshore"
 SOURCES = [path for path in ROOT.glob("*/src") if path.is_dir()] + [*ROOT.glob("plugins/*/src")]
-CODE = re.compile(r"[A-Z]+(_[A-Z]+)+|TIMEOUT|STOPPING|UNSUPPORTED")
+CODE = re.compile(r"[A-Z]+(_[A-Z]+)+|TIMEOUT|STOPPING")
 NO_CODES = re.compile(r"(LONGSHORE|TENSORLAKE|INDEXIFY|NO|HTTP)_.*")
 """Names of variables, and the beginning of `HTTP_502` and its like."""
 

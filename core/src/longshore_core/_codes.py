@@ -158,7 +158,6 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
             431, False, "The request's head is larger than a sandbox takes. Send less in headers."
         ),
         "STOPPING": ErrorCode(503, False, "The sandbox is ending, and starts nothing more."),
-        "UNSUPPORTED": ErrorCode(501, False, "The sandbox's system cannot do that."),
     }
 )
 

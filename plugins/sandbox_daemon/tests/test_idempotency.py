@@ -21,6 +21,10 @@ def pids(daemon: Daemon) -> list[int]:
     return [info["pid"] for info in daemon.http.get("processes").json()["processes"]]
 
 
+def test_that_keys_are_heeded_is_told(daemon: Daemon) -> None:
+    assert "Idempotency-Key" in daemon.http.get("health").headers["Longshore-Heeds"]
+
+
 @pytest.mark.parametrize("route", ROUTES)
 def test_the_same_key_starts_it_once(daemon: Daemon, tmp_path: Path, route: str) -> None:
     script = f"echo started >> {tmp_path}/log; echo done"

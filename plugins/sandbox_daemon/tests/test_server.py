@@ -88,7 +88,7 @@ def test_nothing_is_said_of_other_origins(daemon: Daemon) -> None:
             400,
             "BAD_REQUEST",
         ),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "UNSUPPORTED"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "UNSUPPORTED_CAPABILITY"),
         (b"GET / HTTP/1.1\r\na: " + b"x" * 70000 + b"\r\n\r\n", 431, "HEAD_TOO_LARGE"),
         (b"x" * 70000, 431, "HEAD_TOO_LARGE"),
     ],

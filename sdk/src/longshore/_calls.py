@@ -86,6 +86,8 @@ class Call:
     body: Source | None = field(default=None, repr=False)
     repeatable: bool = True
     """Whether acting on it twice is the same as once."""
+    keyed: bool = False
+    """Whether it is so for whoever heeds its idempotency key."""
     once: bool = False
     """Whoever calls repeats it himself, or not at all."""
     silence_seconds: float = 65.0
@@ -157,6 +159,8 @@ class Caller:
     ) -> None:
         self.carrier = carrier
         self.sandbox_id = sandbox_id
+        self.heeds_keys = False
+        """Whether who is called is known to heed idempotency keys."""
         self._explain = explain
         """Asked after each failure; raises what is known better than what failed."""
 
@@ -182,9 +186,10 @@ class Caller:
             except Failure as failure:
                 if self._explain is not None:
                     await self._explain(failure, patience)
+                repeatable = self.may_repeat(call)
                 again = failure.untouched or (
                     # Who has waited for long enough does not begin anew.
-                    call.repeatable and failure.error.retryable and failure.error.code != "TIMEOUT"
+                    repeatable and failure.error.retryable and failure.error.code != "TIMEOUT"
                 )
                 if not (again and call.can_be_sent_again and await patience.wait(self.carrier)):
                     if not (call.repeatable or failure.untouched or failure.refused):
@@ -192,6 +197,10 @@ class Caller:
                         failure.error.retryable = False
                     # Of the two, the caller is told the cause beneath it.
                     raise failure.error from failure.__cause__
+
+    def may_repeat(self, call: Call) -> bool:
+        """Whether it may be sent again although somebody may have acted on it."""
+        return call.repeatable or (call.keyed and self.heeds_keys)
 
     async def _ask_once(self, call: Call) -> Answer:
         opened = await self.open_once(call)

@@ -73,11 +73,16 @@ class Follower:
             phase=self._phase,
             json=body,
             repeatable=False,
+            keyed=True,
             silence_seconds=_SILENCE_SECONDS,
         )
         self._opened_until = monotonic() + remaining()
-        await self._open(ask)
+        call = await self._line.call(ask)
+        await self._open(call)
         while self.pid is None:
+            if self._opened is None:
+                # Asked for by the same key, it is the same process.
+                await self._open(call)
             await self._read()
             self._take_events()
 
@@ -170,14 +175,13 @@ class Follower:
             seconds = 0.0
         limit = f"&seconds={seconds:.3f}" if seconds < _FOREVER_SECONDS else ""
         path = f"/processes/{self.pid}/frames?offset={self.offset}{limit}"
-        await self._open(
-            Ask(method="GET", path=path, phase=self._phase, silence_seconds=_SILENCE_SECONDS)
-        )
+        ask = Ask(method="GET", path=path, phase=self._phase, silence_seconds=_SILENCE_SECONDS)
+        await self._open(await self._line.call(ask))
 
-    async def _open(self, ask: Ask) -> None:
+    async def _open(self, call: Call) -> None:
         self._reader, self._is_over = FrameReader(), False
-        self._call = await self._line.call(ask)
-        self._opened = await self._line.caller.open(self._call, self._patience)
+        self._call = call
+        self._opened = await self._line.caller.open(call, self._patience)
 
     async def _read(self) -> None:
         assert self._opened is not None
@@ -205,11 +209,12 @@ class Follower:
         failure = self._line.caller.failure(self._call, request_id, exc)
         failure.__cause__ = failure.error.__cause__ = exc
         await self._line.explain(failure, self._patience)
+        may_begin_again = True
         if self.pid is None:
-            # Whether it has been started, nobody can tell: to try again might start it twice.
+            # Whether it has been started, nobody can tell: another try might start it twice.
             failure.error.retryable = False
-            raise failure.error
-        if not await self._patience.wait(self._line.carrier):
+            may_begin_again = self._line.caller.may_repeat(self._call)
+        if not may_begin_again or not await self._patience.wait(self._line.carrier):
             raise failure.error
 
     def _bad_answer(self, why: str) -> SandboxError:

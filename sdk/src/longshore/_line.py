@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from longshore._answers import Answer
 from longshore._calls import Call, Caller, Failure, Opened, Patience
@@ -22,6 +23,7 @@ from longshore._model import SandboxInfo
 from longshore._server import Server
 
 DAEMON_PORT: Final = 9501
+_HEEDED: Final = "longshore-heeds"
 _SUSPICIOUS: Final = frozenset(
     {
         "CONNECTION_CLOSED",
@@ -50,6 +52,8 @@ class Ask:
     body: Source | None = None
     headers: Mapping[str, str] | None = None
     repeatable: bool = True
+    keyed: bool = False
+    """It gets an idempotency key."""
     silence_seconds: float = 65.0
     live: bool = False
 
@@ -78,6 +82,8 @@ class Line:
         if ask.json is not None:
             headers["Content-Type"] = "application/json"
             body = json.dumps(ask.json).encode()
+        if ask.keyed:
+            headers["Idempotency-Key"] = uuid4().hex
         return Call(
             method=ask.method,
             url=f"{await self.base_url()}/api/v1{ask.path}",
@@ -85,6 +91,7 @@ class Line:
             headers=headers,
             body=body,
             repeatable=ask.repeatable,
+            keyed=ask.keyed,
             silence_seconds=ask.silence_seconds,
             live=ask.live,
         )
@@ -131,10 +138,11 @@ class Line:
         """Whether the daemon answers, asked once."""
         call = await self.call(Ask(method="GET", path="/health", phase="health"))
         try:
-            await self.caller.read_whole(call, await self.caller.open_once(call))
+            answer = await self.caller.read_whole(call, await self.caller.open_once(call))
         except (Failure, SandboxTimeoutError):
             # That deadline is of who asks how it is; who has one of his own looks at it himself.
             return False
+        self.caller.heeds_keys = "idempotency-key" in answer.headers.get(_HEEDED, "").lower()
         return True
 
     async def explain(self, failure: Failure, patience: Patience) -> None:

@@ -184,7 +184,14 @@ class Processes:
         return await self._start(body, "start")
 
     async def _start(self, body: Mapping[str, Any], phase: str) -> ProcessInfo:
-        ask = Ask(method="POST", path="/processes", phase=phase, json=body, repeatable=False)
+        ask = Ask(
+            method="POST",
+            path="/processes",
+            phase=phase,
+            json=body,
+            repeatable=False,
+            keyed=True,
+        )
         return process_info((await self._line.ask(ask)).fields())
 
     async def all(self) -> tuple[ProcessInfo, ...]:

@@ -99,7 +99,9 @@ def _body_length(headers: Mapping[str, str]) -> int | None:
         if length is not None:
             raise BadRequest("both transfer-encoding and content-length")
         if coding.lower() != "chunked":
-            raise BadRequest(f"transfer-encoding {coding} is not understood", 501, "UNSUPPORTED")
+            raise BadRequest(
+                f"transfer-encoding {coding} is not understood", 501, "UNSUPPORTED_CAPABILITY"
+            )
         return None
     if length is None:
         return 0

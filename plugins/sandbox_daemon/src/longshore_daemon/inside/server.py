@@ -127,8 +127,12 @@ class Server:
         })  # fmt: skip
 
 
+_HEEDED = ("Longshore-Heeds", "Idempotency-Key, Longshore-Partial-Input")
+"""Headers by which clients ask for more than the wire has; another daemon ignores them."""
+
+
 async def _answer_health(exchange: Exchange) -> None:
-    await exchange.answer(200, {"healthy": True})
+    await exchange.answer(200, {"healthy": True}, _HEEDED)
 
 
 def _match(pattern: str, path: str) -> list[str] | None:

@@ -96,7 +96,7 @@ def _refuse(path: str, exc: OSError) -> ApiError:
         message = f"{shown(path)}: the system watches as much as it may already"
         return ApiError(429, "WATCH_LIMIT", message, retryable=True)
     if exc.errno == errno.ENOSYS:
-        return ApiError(501, "UNSUPPORTED", "this system cannot watch files")
+        return ApiError(501, "UNSUPPORTED_CAPABILITY", "this system cannot watch files")
     return explain(path, exc)
 
 
