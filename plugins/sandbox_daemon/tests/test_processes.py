@@ -272,6 +272,23 @@ def test_a_process_gets_no_descriptors_and_no_ignored_signals(daemon: Daemon) ->
     assert int(ignored.split()[1], 16) & 0x7FFFFFFF == 0
 
 
+def test_signals_that_a_parent_of_the_worker_ignores_are_no_business_of_processes(
+    launch: Callable[..., Daemon],
+) -> None:
+    # As `nohup` does, and a shell with what it starts in the background.
+    names = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1)
+    before = {name: signal.signal(name, signal.SIG_IGN) for name in names}
+    try:
+        daemon = launch()
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+    assert daemon.ask("go", token="the-token")["ok"]
+    for name in names:
+        script = f"kill -{name.name.removeprefix('SIG')} $$; echo ignored"
+        assert daemon.run("sh", "-c", script)[1:] == [{"signal": int(name)}]
+
+
 def test_discarded_output_is_not_kept(daemon: Daemon) -> None:
     pid = daemon.start("sh", "-c", "echo out; echo err >&2", stdout_mode="discard")["pid"]
     assert [event.get("line") for event in daemon.follow(pid)] == ["err", None]
@@ -361,7 +378,7 @@ class TestRun:
         began = time.monotonic()
         _, child, last = daemon.run("sh", "-c", script, timeout=0.5)
         assert last == {"signal": 9, "timed_out": True}
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 5
         wait_gone(int(child["line"]))
 
     @pytest.mark.parametrize("how", ["", "setsid "], ids=["its session", "another"])
@@ -454,15 +471,18 @@ class TestFollowers:
 
     def test_one_that_hangs_up_leaves_no_trace(self, daemon: Daemon) -> None:
         pid = daemon.start("sh", "-c", "echo a; read x", stdin_mode="pipe")["pid"]
+        # Output has a place once there is some.
+        assert next(daemon.events(f"processes/{pid}/stdout/follow"))["line"] == "a"
         before = len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
         for _ in range(20):
             events = daemon.events(f"processes/{pid}/stdout/follow")
             assert next(events)["line"] == "a"
             events.close()
-        # Answered in a later round of the loop than that which saw the last of them hang up.
-        for _ in range(3):
-            assert daemon.ask("health")["ok"]
-        assert len(os.listdir(f"/proc/{daemon.process.pid}/fd")) <= before
+        deadline = time.monotonic() + 10
+        while len(os.listdir(f"/proc/{daemon.process.pid}/fd")) > before:
+            # It sees that the last of them has hung up in a later round of its loop.
+            assert time.monotonic() < deadline, "descriptors are left"
+            time.sleep(0.01)
 
 
 def test_a_writer_without_end_leaves_room_for_others(daemon: Daemon) -> None:

@@ -4,6 +4,10 @@ More than half of a container's start is the making of its network namespace. So
 beforehand, each held open by a *holder*, a container that does nothing; a container joins one, and
 the holder is removed with it. A holder that has had a container is never used for another.
 
+Holders come and go one by one: engines miscount a network's endpoints, or stand still for ever,
+when many do so at once (moby/moby#42119). When the ready ones are gone, more are made, so that what
+happens to many containers at once, such as their end, is nothing to the network.
+
 Nothing is remembered that the engine does not know: `run` compares what there is with what there
 should be, at every connection and whenever a container has come or gone. So a worker that was
 killed leaves nothing that the next one does not find.
@@ -17,7 +21,6 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -28,11 +31,10 @@ from longshore_core import JSON, Attachment, BackendError, EngineUnavailable, Ho
 
 from longshore_docker.answers import JOINED, Container, Listed
 from longshore_docker.config import Config
-from longshore_docker.engine import Engine
+from longshore_docker.engine import Engine, Refused
 from longshore_docker.events import Ear, Events
 from longshore_docker.firewall import Firewall
 from longshore_docker.specification import NETWORK_ROLE, OWNER, ROLE
-from longshore_docker.together import together
 
 IMAGE: Final = "longshore/pause"
 _HOLDER: Final = "longshore-network-"
@@ -41,7 +43,7 @@ _CLOSE_SECONDS: Final = 20.0
 _CLOSE_PAUSE_SECONDS: Final = 0.1
 _REMOVE_SECONDS: Final = 8.0
 _RETIRE_SECONDS: Final = 8.0
-_AT_ONCE: Final = 8
+_NOT_FOUND: Final = 404
 _RULES_SECONDS: Final = 30.0
 """How long rules are taken to be as they were seen."""
 _LULL_SECONDS: Final = 0.3
@@ -60,7 +62,7 @@ class Networks:
     """Hands out networks, and keeps some ready for as long as it is run."""
 
     def __init__(self, config: Config, host: Host, engine: Engine, events: Events) -> None:
-        self._size = config.ready_networks
+        self._size = 0 if config.network == "none" else config.ready_networks
         self._owner = host.owner
         self._log = host.logger
         self._engine = engine
@@ -75,6 +77,12 @@ class Networks:
         """When the rules were last seen to: the time, and how often events had been cut off."""
         self._ready = list[str]()
         self._given = set[str]()
+        self._growing = set[str]()
+        """The names of holders that are being made."""
+        self._young = set[str]()
+        """And of all that were made since it was last looked at what there is."""
+        self._one_by_one = anyio.Lock()
+        """Held while an endpoint comes or goes."""
         self._holders = dict[str, Container]()
         """As they were when they had been started: nothing of them that is asked for changes."""
         self._image: str | None = None
@@ -96,8 +104,18 @@ class Networks:
             self._given.add(holder)
             self._ear.tell()
             return Network(mode=JOINED + holder, holder=holder)
-        await self._ensure()
-        return Network(mode=self.name)
+        if not self._size:
+            await self._ensure()
+            return Network(mode=self.name)
+        try:
+            holder = await self._hold()
+        except Refused as exc:
+            if exc.status != _NOT_FOUND:
+                raise
+            # Somebody may have removed our network, or the image: they are made again.
+            holder = await self._hold()
+        self._given.add(holder)
+        return Network(mode=JOINED + holder, holder=holder)
 
     def settle(self, network: Network) -> None:
         """Its container is made, or may be: from now on the engine knows whose it is."""
@@ -120,7 +138,8 @@ class Networks:
         self._given.discard(holder)
         self._holders.pop(holder, None)
         with suppress(BackendError):
-            await self._engine.remove(holder)
+            async with self._one_by_one:
+                await self._engine.remove(holder)
 
     async def holder(self, container: Container) -> Container | None:
         """The holder of a container's network; `None`: it has one of its own."""
@@ -164,16 +183,14 @@ class Networks:
         try:
             # Also those whose release was under way; none of them keeps the rest from going.
             listed = await self._engine.labelled(self.label)
-            joined = _joined(listed)
-            unused = {each.id for each in listed if _is_holder(each)} - joined
-            removals = [partial(self.release, holder) for holder in sorted(unused)]
-            await together(removals, at_once=_AT_ONCE)
+            unused = {each.id for each in listed if _is_holder(each)} - _joined(listed)
+            for holder in sorted(unused):
+                await self.release(holder)
             if self._firewall and len(listed) == len(unused):
                 await self._engine.remove_network(self.name)
-        except EngineUnavailable:
-            return True
-        except BackendError:
-            return False
+        except BackendError as exc:
+            self._log.warning("docker_network_not_gone", extra={"why": str(exc)})
+            return isinstance(exc, EngineUnavailable)
         return not unused
 
     # Keeping.
@@ -199,10 +216,13 @@ class Networks:
     async def _tidy(self) -> None:
         """Remove holders that hold nothing: of an earlier worker, or whose container is gone."""
         cuts, ours = self._events.cuts, {*self._ready, *self._given}
+        self._young = set(self._growing)
         listed = await self._engine.labelled(self.label)
         # Given out meanwhile, to a container that was not there yet when the engine looked.
         ours |= self._given
-        holders = {each.id: each for each in listed if _is_holder(each)}
+        holders = {
+            each.id: each for each in listed if _is_holder(each) and each.name not in self._young
+        }
         joined = _joined(listed)
         free = {id_ for id_, each in holders.items() if each.is_running} - joined
         self._ready = [holder for holder in self._ready if holder in free]
@@ -233,27 +253,35 @@ class Networks:
                 "LogConfig": {"Type": "none"},
             },
         }
+        self._growing.add(name)
+        self._young.add(name)
         try:
             await self._engine.create(name, body)
-            await self._engine.start(name)
+            async with self._one_by_one:
+                await self._engine.start(name)
             made = await self._engine.inspect(name)
             if made is None:
                 raise BackendError(f"the network holder {name} is gone", retryable=True)
         except BaseException:
             self._forget()
-            with anyio.move_on_after(_REMOVE_SECONDS, shield=True), suppress(BackendError):
-                await self._engine.remove(name)
+            with anyio.move_on_after(_REMOVE_SECONDS, shield=True):
+                await self.release(name)
             raise
+        finally:
+            self._growing.discard(name)
         self._holders[made.id] = made
         return made.id
 
     async def _pause_image(self) -> str:
-        if self._image is None:
-            archive = pause.image((await self._engine.info()).machine)
-            tag = hashlib.sha256(archive).hexdigest()[:12]
-            if await self._engine.image(f"{IMAGE}:{tag}") is None:
-                await self._engine.import_image(archive, IMAGE, tag)
-            self._image = f"{IMAGE}:{tag}"
+        async with self._making:
+            return self._image or await self._import_image()
+
+    async def _import_image(self) -> str:
+        archive = pause.image((await self._engine.info()).machine)
+        tag = hashlib.sha256(archive).hexdigest()[:12]
+        if await self._engine.image(f"{IMAGE}:{tag}") is None:
+            await self._engine.import_image(archive, IMAGE, tag)
+        self._image = f"{IMAGE}:{tag}"
         return self._image
 
     async def _ensure(self) -> None:

@@ -17,8 +17,9 @@ SIGINT: int = _signal.SIGINT
 SIGKILL: int = _signal.SIGKILL
 SIGQUIT: int = _signal.SIGQUIT
 SIGTERM: int = _signal.SIGTERM
-CHANGED: tuple[int, ...] = (_signal.SIGPIPE, _signal.SIGXFSZ)
-"""Those that the interpreter ignores: user processes get them as the system meant them."""
+ALL: tuple[int, ...] = tuple(_signal.valid_signals())
+"""User processes get them as the system meant them, whatever the interpreter ignores, or `nohup`
+before it, or a shell that has started the worker in the background."""
 HIGHEST = 64
 
 

@@ -9,7 +9,7 @@ from longshore_daemon.inside import descriptors
 from longshore_daemon.inside.environment import find_command
 from longshore_daemon.inside.kin import MARK, new_mark
 from longshore_daemon.inside.output import STDERR, STDOUT
-from longshore_daemon.inside.signals import CHANGED
+from longshore_daemon.inside.signals import ALL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def execute(command: Command, env: Mapping[str, str], actions: list[Action]) -> 
             file_actions=actions,
             setsid=True,
             setsigmask=(),
-            setsigdef=CHANGED,
+            setsigdef=ALL,
         )
         return pid, mark
     finally:
