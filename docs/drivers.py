@@ -50,10 +50,9 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 PAGE = DOCS / "conformance.md"
 REPORTS = DOCS / "conformance"
 OWN = ("fork_exec", "null", "reference")
-ENGINES: dict[str, tuple[type[Any], Callable[..., AbstractContextManager[Any]], int]] = {
-    # What the pool makes ahead of its time is no leak of a law's, but with Podman looks like one.
-    "docker": (PrivateDocker, open_docker, 4),
-    "podman": (PrivatePodman, open_podman, 0),
+ENGINES: dict[str, tuple[type[Any], Callable[..., AbstractContextManager[Any]]]] = {
+    "docker": (PrivateDocker, open_docker),
+    "podman": (PrivatePodman, open_podman),
 }
 DRIVERS = ("docker", "podman", *OWN)
 BEGIN, END = "<!-- drivers: begin -->\n", "<!-- drivers: end -->\n"
@@ -133,9 +132,9 @@ def surroundings(driver: str) -> Iterator[list[str]]:
             stop, start = f"touch {away}", f"rm {away}"
             yield arguments(config, {"engine_away_file": str(away)}, "example/image:1", stop, start)
         elif driver in ENGINES:
-            kind, open_engine, ready = ENGINES[driver]
+            kind, open_engine = ENGINES[driver]
             with open_engine(private=True) as engine:
-                options = {"address": engine.address, "ready_networks": ready}
+                options = {"address": engine.address}
                 module = shlex.join([sys.executable, "-m", kind.__module__])
                 stop, start = (f"{module} {word} {engine.directory}" for word in ("stop", "start"))
                 yield arguments(config, options, engine.load(images.BASE), stop, start)
@@ -236,7 +235,7 @@ def stale() -> list[str]:
 def keep(driver: str) -> None:
     """Write down a handle of what a driver makes now."""
     if driver in ENGINES:
-        _, open_engine, _ = ENGINES[driver]
+        _, open_engine = ENGINES[driver]
         with open_engine(private=True) as engine:
             options = {"address": engine.address, "ready_networks": 0}
             handle = anyio.run(made, driver, options, engine.load(images.BASE))
