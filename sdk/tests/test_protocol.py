@@ -144,13 +144,34 @@ def test_each_command_has_a_key_of_its_own(world: World) -> None:
     assert first.headers["Idempotency-Key"] != second.headers["Idempotency-Key"]
 
 
-def test_a_start_that_stays_unclear_is_not_to_be_tried_again_by_anybody(world: World) -> None:
+@pytest.mark.parametrize(
+    ("first", "then", "code"),
+    [
+        (Cut(), Cut(), "CONNECTION_LOST"),
+        # Some bytes of the same beginning, again and again, are no progress.
+        (Cut(STARTED[:5]), Cut(STARTED[:5]), "CONNECTION_LOST"),
+        (Cut(), httpx.ConnectError("refused"), "CONNECTION_FAILED"),
+        (httpx.ReadError("reset"), httpx.ConnectError("refused"), "CONNECTION_FAILED"),
+        (httpx.ReadError("reset"), complaint(429, "TOO_MANY", retryable=True), "TOO_MANY"),
+    ],
+)
+def test_a_start_that_stays_unclear_is_not_to_be_tried_again_by_anybody(
+    world: World, first: Cut | Exception, then: Cut | Exception | httpx.Response, code: str
+) -> None:
     world.on("GET", "/api/v1/health", HEEDS_KEYS)
-    world.on("POST", RUN, httpx.Response(200, stream=Cut()))
+    answers = [
+        httpx.Response(200, stream=each) if isinstance(each, Cut) else each
+        for each in (first, then)
+    ]
+    world.on("POST", RUN, *answers)
+    began = time.monotonic()
     with pytest.raises(SandboxError) as caught:
         world.attach().run("x")
-    assert (caught.value.code, caught.value.retryable) == ("CONNECTION_LOST", False)
-    assert len(world.sent("POST", RUN)) > 1
+    assert (caught.value.code, caught.value.retryable) == (code, False)
+    asked = world.sent("POST", RUN)
+    assert len(asked) > 1
+    assert len({one.headers["Idempotency-Key"] for one in asked}) == 1
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(

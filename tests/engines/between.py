@@ -55,6 +55,18 @@ class Exchange:
             async for piece in engine:
                 await self._client.send(piece)
 
+    async def forward_after(self, asked: anyio.Event, told: anyio.Event) -> None:
+        """Have the engine answer, and tell what it said then some time later."""
+        assert self._engine is not None
+        answer = bytearray()
+        async with await anyio.connect_unix(self._engine) as engine:
+            await engine.send(self._received)
+            async for piece in engine:
+                answer += piece
+        asked.set()
+        await told.wait()
+        await self._client.send(bytes(answer))
+
     async def lose_answer(self) -> None:
         """Have the engine do it, and tell nobody."""
         assert self._engine is not None

@@ -39,7 +39,11 @@ def system_on(kind: str, engine: Any, directory: Path, **server: Any) -> Iterato
             assert started.stop("worker") == 0
             until(lambda: not containers(engine, started), "nothing is left on the engine")
             left = networks(engine, started)
-            assert left == [], (left, engine.run("network", "inspect", *left), engine.run("ps", "-a"))
+            assert left == [], (
+                left,
+                engine.run("network", "inspect", *left),
+                engine.run("ps", "-a"),
+            )
             # Podman's pool stays, for the next worker.
             left = set(namespaces(kind, engine)) - before
             assert len(left) <= (READY if kind == "podman" else 0), left
@@ -52,8 +56,10 @@ def system_on(kind: str, engine: Any, directory: Path, **server: Any) -> Iterato
 def containers(engine: Any, whole: System) -> list[str]:
     """All that the worker has made on the engine, what only holds networks included."""
     ids = engine.run("ps", "--all", "--quiet", "--no-trunc").split()
-    shown = json.loads(engine.run("inspect", *ids, check=False)) if ids else []
-    return [each["Id"] for each in shown if _is_of(whole, each["Config"]["Labels"])]
+    shown = json.loads(engine.run("inspect", *ids, check=False) or "[]") if ids else []
+    owned = {each["Id"]: _is_of(whole, each["Config"]["Labels"]) for each in shown}
+    # What cannot be looked at has just gone, or is broken; and whose it is, nobody knows.
+    return [id_ for id_ in ids if owned.get(id_, True)]
 
 
 def networks(engine: Any, whole: System) -> list[str]:

@@ -17,9 +17,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice, repeat
 
+import httpx
 import longshore
 import pytest
 from longshore import Sandbox, SandboxError
+from longshore._carrier import finish
+from longshore._http import BlockingCarrier
+from longshore._session import Session
 
 from tests.system.harness import System, system, until
 from tests.system.test_sdk import first_process
@@ -229,3 +233,37 @@ def test_who_uses_a_sandbox_that_is_deleted_is_told_in_time(whole: System) -> No
             # Its processes are ended before it is, and mostly there is time to tell.
             assert actor.error is None or isinstance(actor.error, SandboxError)
             actor.check_told(gone)
+
+
+class Forgetful(httpx.HTTPTransport):
+    """The way that there is, on which the first answers to one kind of request are lost."""
+
+    def __init__(self, path: str, losses: int) -> None:
+        super().__init__()
+        self._path = path
+        self._losses = losses
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        answer = super().handle_request(request)
+        if request.method == "POST" and request.url.path == self._path and self._losses:
+            self._losses -= 1
+            answer.close()
+            raise httpx.ReadError("cut off")
+        return answer
+
+
+@pytest.mark.parametrize("losses", [1, 3])
+def test_a_command_of_which_the_answer_is_lost_runs_once(whole: System, losses: int) -> None:
+    with Sandbox.create() as made:
+        made.files.write("log", b"")
+        for path, act in (("/processes/frames", Sandbox.run), ("/processes", _to_its_end)):
+            carrier = BlockingCarrier(Forgetful(f"/api/v1{path}", losses))
+            attached = Session.attach(carrier, made.id, longshore.Endpoint())
+            with Sandbox(finish(attached)) as sandbox:
+                assert act(sandbox, "echo ran >> log; echo told").text == "told\n"
+        assert made.files.read("log") == b"ran\n" * 2
+        assert len(made.processes()) == 2
+
+
+def _to_its_end(sandbox: Sandbox, command: str) -> longshore.Result:
+    return sandbox.start(command).result()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from statistics import median
 
 import anyio
 import pytest
@@ -373,4 +374,4 @@ async def test_an_answer_does_not_wait_for_the_callers_acknowledgement(server):
         await server.create()
         took.append(time.monotonic() - started)
     # Held back by Nagle's algorithm, each would take 40 ms.
-    assert min(took) < 0.04
+    assert median(took) < 0.04

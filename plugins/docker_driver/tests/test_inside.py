@@ -36,6 +36,33 @@ async def test_leaving_a_program_kills_it(open_driver: Opener, shell: Shell) -> 
         await runtime.driver.remove(handle)
 
 
+async def test_leaving_a_program_whose_number_comes_late_kills_it_too(
+    docker: Docker, open_driver: Opener, shell: Shell, tmp_path: Path
+) -> None:
+    late = 3
+
+    async def engine(exchange: Exchange) -> None:
+        nonlocal late
+        if exchange.request.startswith("GET /exec/") and late:
+            late -= 1
+            await exchange.answer({"Running": True, "Pid": 0})
+        else:
+            await exchange.forward()
+
+    path = docker.address.removeprefix("unix://")
+    async with (
+        between(tmp_path / "between", engine, path) as address,
+        open_driver(address=address) as runtime,
+    ):
+        assert runtime.exec is not None
+        handle = await running(runtime.driver, shell())
+        async with runtime.exec.run(handle, ("sleep", "1000"), env={}) as program:
+            pass
+        with anyio.fail_after(10):
+            await program.wait()
+        await runtime.driver.remove(handle)
+
+
 async def test_leaving_a_program_kills_nobody_elses(
     docker: Docker, open_driver: Opener, shell: Shell, tmp_path: Path
 ) -> None:

@@ -215,6 +215,96 @@ async def test_a_network_that_somebody_removed_is_made_again(
         await runtime.driver.remove(handle)
 
 
+async def test_many_come_and_go_with_networks_that_come_and_go_one_by_one(
+    open_pool: Callable[..., object],
+    docker: Docker,
+    owner: str,
+    shell: Shell,
+    left_of: Left,
+    tmp_path: Path,
+) -> None:
+    holders, under_way, most = set[str](), set[str](), [0]
+
+    async def engine(exchange: Exchange) -> None:
+        method, path = exchange.request.split(" ")
+        words = path.split("/")
+        moves = (method == "POST" and words[-1] == "start") or method == "DELETE"
+        if not (moves and (words[2] in holders or words[2].startswith("longshore-network-"))):
+            await exchange.forward()
+            return
+        under_way.add(path)
+        most[0] = max(most[0], len(under_way))
+        try:
+            await exchange.forward()
+        finally:
+            under_way.discard(path)
+
+    def mode(spec: ContainerSpec) -> str:
+        return docker.run(
+            "inspect", f"indexify-{spec.id}", "--format", "{{.HostConfig.NetworkMode}}"
+        )
+
+    path = docker.address.removeprefix("unix://")
+    specs = [shell(name=f"many{number}") for number in range(6)]
+    async with (
+        between(tmp_path / "between", engine, path) as address,
+        open_pool(1, address=address) as runtime,
+    ):
+        async with anyio.create_task_group() as tasks:
+            for spec in specs:
+                tasks.start_soon(running, runtime.driver, spec)
+        modes = {mode(spec) for spec in specs}
+        assert len(modes) == len(specs)
+        holders.update(each.removeprefix("container:") for each in modes)
+        assert all(each.startswith("container:") for each in modes)
+        async with anyio.create_task_group() as tasks:
+            for spec in specs:
+                tasks.start_soon(runtime.driver.remove, Handle(id=spec.id))
+    assert most[0] == 1
+    assert left_of(owner) == ([], [])
+
+
+async def test_a_network_is_not_taken_away_from_who_came_while_others_were_looked_at(
+    open_pool: Callable[..., object],
+    docker: Docker,
+    shell: Shell,
+    holders: Callable[[], int],
+    tmp_path: Path,
+) -> None:
+    first, second = shell(name="first"), shell(name="second")
+    armed, looks, wants, seen, made = (anyio.Event() for _ in range(5))
+
+    async def engine(exchange: Exchange) -> None:
+        if exchange.request == "GET /containers/json" and armed.is_set() and not looks.is_set():
+            # What is there is looked at when the second has a network, and is not in it yet.
+            looks.set()
+            await wants.wait()
+            await exchange.forward_after(seen, made)
+        elif f"name=indexify-{second.id}" in exchange.query:
+            wants.set()
+            await seen.wait()
+            await exchange.forward()
+        else:
+            await exchange.forward()
+
+    path = docker.address.removeprefix("unix://")
+    with anyio.fail_after(60):
+        async with (
+            between(tmp_path / "between", engine, path) as address,
+            open_pool(1, address=address) as runtime,
+        ):
+            armed.set()
+            await running(runtime.driver, first)
+            await looks.wait()
+            handle = await runtime.driver.create(second)
+            made.set()
+            # One more than for the two is ready again when all has been looked at.
+            await eventually(lambda: holders() == 3)
+            assert (await runtime.driver.start(handle)).addresses
+            for each in (Handle(id=first.id), handle):
+                await runtime.driver.remove(each)
+
+
 async def test_an_engine_that_is_too_busy_to_remove_is_asked_again(
     open_pool: Callable[..., object], docker: Docker, owner: str, left_of: Left, tmp_path: Path
 ) -> None:
@@ -236,13 +326,13 @@ async def test_an_engine_that_is_too_busy_to_remove_is_asked_again(
     ):
         pass
     assert left_of(owner) == ([], [])
-    assert len(refused) == 3
+    assert {request.split("/")[1] for request in refused} == {"containers", "networks"}
 
 
 async def test_without_a_network_there_is_none(
     open_driver: Callable[..., object], shell: Shell
 ) -> None:
-    async with open_driver(network="none") as runtime:
+    async with open_driver(network="none", ready_networks=2) as runtime:
         handle = await runtime.driver.create(shell("test ! -e /sys/class/net/eth0"))
         attachment = await runtime.driver.start(handle)
         assert (attachment.addresses, attachment.interface) == ((), None)

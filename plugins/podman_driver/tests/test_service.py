@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from signal import SIGKILL
 
 import anyio
 import pytest
-from longshore_core import ContainerSpec, EngineUnavailable, Exit, Limit, Phase
+from longshore_core import BackendError, ContainerSpec, EngineUnavailable, Exit, Limit, Phase
 from longshore_core.abc import Runtime
 
 from tests.engines.podman import Podman, PrivatePodman
@@ -49,6 +50,28 @@ async def test_a_container_lives_through_a_stop_of_the_service_and_its_end_is_he
             assert found.phase is Phase.RUNNING
             await runtime.driver.signal(handle, SIGKILL)
     assert ends == [Exit(signal=SIGKILL)]
+
+
+async def test_one_that_the_service_was_killed_over_can_be_removed(
+    open_driver: Callable[..., object], service: PrivatePodman, shell: Shell, podman: Podman
+) -> None:
+    """Podman has it in its database, and not in its storage, and does not show it any more."""
+    async with open_driver() as runtime:
+        handle = await runtime.driver.create(shell())
+        (stored,) = Path(service.directory).glob("root/*-containers/containers.json")
+        service.stop(SIGKILL)
+        kept = json.loads(stored.read_text(encoding="utf-8"))
+        name = f"indexify-{handle.id}"
+        stored.write_text(json.dumps([each for each in kept if name not in each["names"]]))
+        service.start()
+        with pytest.raises(RuntimeError, match="container not known"):
+            podman.run("inspect", name)
+        assert [each.handle for each in await runtime.driver.survey()] == [handle]
+        with pytest.raises(BackendError):
+            await runtime.driver.start(handle)
+        await runtime.driver.remove(handle)
+        assert await runtime.driver.survey() == []
+    assert name not in podman.run("ps", "--all", "--format", "{{.Names}}")
 
 
 async def test_its_health_is_told_without_a_restart(

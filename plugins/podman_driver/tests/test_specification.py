@@ -102,6 +102,15 @@ def test_its_network_is_the_namespace_that_it_is_given() -> None:
     assert (said["labels"]["longshore.network"], said["dns_server"]) == ("7", ["10.0.0.9"])
 
 
+def test_another_runtime_and_gpus_are_asked_for_by_name() -> None:
+    said = describe(spec(), Config(runtime="runsc", gpus=("0", "GPU-1")), around())
+    assert said["oci_runtime"] == "runsc"
+    assert said["devices"] == [{"path": "nvidia.com/gpu=0"}, {"path": "nvidia.com/gpu=GPU-1"}]
+    said = describe(spec(), Config(gpus="all"), around())
+    assert said["devices"] == [{"path": "nvidia.com/gpu=all"}]
+    assert not {"oci_runtime", "devices"} & describe(spec(), Config(), around()).keys()
+
+
 def test_without_root_a_user_must_be_a_number() -> None:
     said = describe(spec(), Config(), around(rootless=True, image=image(user="1000")))
     assert said["userns"] == {"nsmode": "keep-id", "value": "uid=1000,gid=1000"}

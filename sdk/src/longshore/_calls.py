@@ -118,6 +118,8 @@ class Patience:
         self._seconds = seconds
         self._until: float | None = None
         self._pause = _FIRST_PAUSE_SECONDS
+        self.unclear: bool = False
+        """Whether somebody may have acted on one of the attempts."""
 
     @classmethod
     def after(cls, error: BaseException | None) -> Patience:
@@ -184,6 +186,8 @@ class Caller:
             try:
                 return await attempt(call)
             except Failure as failure:
+                if not (failure.untouched or failure.refused):
+                    patience.unclear = True
                 if self._explain is not None:
                     await self._explain(failure, patience)
                 repeatable = self.may_repeat(call)
@@ -192,7 +196,7 @@ class Caller:
                     repeatable and failure.error.retryable and failure.error.code != "TIMEOUT"
                 )
                 if not (again and call.can_be_sent_again and await patience.wait(self.carrier)):
-                    if not (call.repeatable or failure.untouched or failure.refused):
+                    if patience.unclear and not call.repeatable:
                         # Whoever heeds that it is worth another try might do it a second time.
                         failure.error.retryable = False
                     # Of the two, the caller is told the cause beneath it.

@@ -198,7 +198,9 @@ class Follower:
         except MalformedFrame as exc:
             await self.close()
             raise self._bad_answer(str(exc)) from exc
-        self._patience = Patience()
+        if self.pid is not None:
+            # Before that, each answer begins anew: what it brings is no progress.
+            self._patience = Patience()
 
     async def _recover(self, exc: CarryError) -> None:
         """Be ready to begin again, unless there is a better reason than patience not to."""
@@ -213,7 +215,9 @@ class Follower:
         if self.pid is None:
             # Whether it has been started, nobody can tell: another try might start it twice.
             failure.error.retryable = False
-            may_begin_again = self._line.caller.may_repeat(self._call)
+            self._patience.unclear = True
+            # Who has waited for long enough does not begin anew.
+            may_begin_again = self._line.caller.may_repeat(self._call) and not exc.silent
         if not may_begin_again or not await self._patience.wait(self._line.carrier):
             raise failure.error
 

@@ -312,7 +312,7 @@ class DockerDriver(Driver):
     async def _remove(self, container: Container) -> None:
         calls = [partial(self._remove_alone, container)]
         if container.holder:
-            # At once: without its interface, what still runs for a moment reaches nobody.
+            # At once: the sooner its interface is gone, the less what still runs can reach.
             calls.append(partial(self._networks.release, container.holder))
         await together(calls, at_once=len(calls))
 

@@ -54,6 +54,10 @@ class Refused(BackendError):
         self.status = status
 
 
+class EngineBusy(EngineUnavailable):
+    """It is there, and takes longer than anybody waits. What it was asked for may still come."""
+
+
 class Engine:
     """A Docker engine, which may be away. Every call raises EngineUnavailable, or Refused."""
 
@@ -293,7 +297,7 @@ class Engine:
             raise Refused(f"cannot {what}: {reason}", status) from exc
         except requests.exceptions.Timeout as exc:
             message = f"the Docker engine at {self.address} takes too long to {what}"
-            raise EngineUnavailable(message) from exc
+            raise EngineBusy(message) from exc
         except (OSError, docker.errors.DockerException) as exc:
             # What the SDK raises of requests' is an OSError, too.
             raise EngineUnavailable(away(self.address, exc)) from exc

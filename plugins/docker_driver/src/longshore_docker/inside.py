@@ -21,6 +21,7 @@ from longshore_docker.engine import Engine, Refused
 from longshore_docker.streams import Attached, Streams
 
 _END_SECONDS: Final = 5
+_NUMBER_SECONDS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +113,18 @@ class Processes(Executor):
             try:
                 yield process
             finally:
-                with anyio.move_on_after(_END_SECONDS, shield=True):
-                    await self._end(container, exec_id)
+                if self.local:
+                    with anyio.move_on_after(_END_SECONDS, shield=True):
+                        await self._end(container, exec_id)
 
     async def _end(self, container: Container, exec_id: str) -> None:
         with contextlib.suppress(BackendError):
-            state = await self.edges.engine.exec_inspect(exec_id)
-            if state["Running"] and state["Pid"] and self.local:
-                kill_member(container.id, state["Pid"])
+            while (state := await self.edges.engine.exec_inspect(exec_id))["Running"]:
+                if state["Pid"]:
+                    kill_member(container.id, state["Pid"])
+                    break
+                # It has begun, and its number is not written down yet.
+                await anyio.sleep(_NUMBER_SECONDS)
 
 
 def kill_member(container_id: str, pid: int) -> None:

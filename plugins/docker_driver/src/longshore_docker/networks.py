@@ -31,7 +31,7 @@ from longshore_core import JSON, Attachment, BackendError, EngineUnavailable, Ho
 
 from longshore_docker.answers import JOINED, Container, Listed
 from longshore_docker.config import Config
-from longshore_docker.engine import Engine, Refused
+from longshore_docker.engine import Engine, EngineBusy, Refused
 from longshore_docker.events import Ear, Events
 from longshore_docker.firewall import Firewall
 from longshore_docker.specification import NETWORK_ROLE, OWNER, ROLE
@@ -39,10 +39,10 @@ from longshore_docker.specification import NETWORK_ROLE, OWNER, ROLE
 IMAGE: Final = "longshore/pause"
 _HOLDER: Final = "longshore-network-"
 _AGAIN_SECONDS: Final = 5.0
-_CLOSE_SECONDS: Final = 20.0
+_CLOSE_SECONDS: Final = 8.0
 _CLOSE_PAUSE_SECONDS: Final = 0.1
-_REMOVE_SECONDS: Final = 8.0
-_RETIRE_SECONDS: Final = 8.0
+_UNDO_SECONDS: Final = 8.0
+_RETIRE_SECONDS: Final = 2.0
 _NOT_FOUND: Final = 404
 _RULES_SECONDS: Final = 30.0
 """How long rules are taken to be as they were seen."""
@@ -125,7 +125,11 @@ class Networks:
         """For sure, nobody has used it."""
         if network.holder:
             self._given.discard(network.holder)
-            self._ready.insert(0, network.holder)
+            if len(self._ready) < self._size:
+                self._ready.insert(0, network.holder)
+            else:
+                # One that was made because none was ready; by now, enough are.
+                self._ear.tell()
 
     async def mend(self) -> None:
         """Have the network that containers without a holder are in, whatever has become of it."""
@@ -169,10 +173,12 @@ class Networks:
 
     async def close(self) -> None:
         """Remove what is ready and unused, and the network when nobody is in it."""
-        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True) as late:
             # A busy engine may refuse at first: what it removes at the moment is still there.
             while not await self._has_gone():  # noqa: ASYNC110 -- nobody tells
                 await anyio.sleep(_CLOSE_PAUSE_SECONDS)
+        if late.cancelled_caught:
+            self._log.warning("docker_network_left", extra={"network": self.name})
         if self._firewall:
             # Also when the engine took all of the time: this asks it nothing.
             with anyio.move_on_after(_RETIRE_SECONDS, shield=True), suppress(BackendError):
@@ -189,8 +195,8 @@ class Networks:
             if self._firewall and len(listed) == len(unused):
                 await self._engine.remove_network(self.name)
         except BackendError as exc:
-            self._log.warning("docker_network_not_gone", extra={"why": str(exc)})
-            return isinstance(exc, EngineUnavailable)
+            self._log.debug("docker_network_not_gone", extra={"why": str(exc)})
+            return isinstance(exc, EngineUnavailable) and not isinstance(exc, EngineBusy)
         return not unused
 
     # Keeping.
@@ -205,9 +211,9 @@ class Networks:
         return self._cuts == self._events.cuts
 
     async def _lull(self) -> None:
-        """Wait until nobody makes a container, as long as some networks are left: what is done for
-        the next ones would slow this one down."""
-        while self._is_sure and len(self._ready) > self._size // 4:
+        """Wait until nobody makes a container, as long as some networks are left, or who finds none
+        makes one himself: what is done for the next ones would slow this one down."""
+        while self._is_sure and (len(self._ready) > self._size // 4 or self._growing):
             rest = self._taken + _LULL_SECONDS - anyio.current_time()
             if rest <= 0:
                 break
@@ -264,8 +270,10 @@ class Networks:
                 raise BackendError(f"the network holder {name} is gone", retryable=True)
         except BaseException:
             self._forget()
-            with anyio.move_on_after(_REMOVE_SECONDS, shield=True):
+            with anyio.move_on_after(_UNDO_SECONDS, shield=True):
                 await self.release(name)
+            # One that could not be removed in time, and never started, is heard of from nobody.
+            self._ear.tell()
             raise
         finally:
             self._growing.discard(name)

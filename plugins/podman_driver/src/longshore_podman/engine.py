@@ -42,6 +42,8 @@ _PING_SECONDS: Final = 1.0
 _IDLE_CONNECTIONS: Final = 1
 _PIECE: Final = 1 << 16
 _DEATH_SECONDS: Final = 5.0
+_TORN: Final = "container not known"
+"""To its storage, which it has lost, or has not had yet."""
 """From a signal to the end that it brings about."""
 _BROKEN: Final = (httpcore.NetworkError, httpcore.TimeoutException)
 
@@ -120,8 +122,15 @@ class Engine:
         except Refusal as exc:
             if exc.is_absence:
                 return None
+            if exc.cause == _TORN:
+                return await self._torn(name)
             raise
         return inspected(said.json())
+
+    async def _torn(self, name: str) -> Container | None:
+        """One that the engine was killed over: it is listed, and can be removed, and no more."""
+        there = await self.containers(())
+        return next((each for each in there if name in (each.name, each.id)), None)
 
     async def create(self, body: Body, seconds: float) -> None:
         await self._call("POST", "/containers/create", body=body, seconds=seconds)
