@@ -36,7 +36,9 @@ def whole(docker_engine: Docker, tmp_path: Path) -> Iterator[System]:
     finally:
         for kind in ("container", "network"):
             for id_ in _owned(docker_engine, kind, owner):
-                docker_engine.run(kind, "rm", *["--force"] * (kind == "container"), id_)
+                # Its removal by the worker may still be in progress.
+                force = ["--force"] * (kind == "container")
+                docker_engine.run(kind, "rm", *force, id_, check=False)
 
 
 def _owned(docker: Docker, kind: str, owner: str) -> list[str]:

@@ -110,7 +110,8 @@ class TestLife:
         assert Sandbox.get(sandbox.id).status == "terminated"
 
     def test_it_is_destroyed_also_when_the_block_fails_or_a_deadline_has_passed(self) -> None:
-        with pytest.raises(TimeoutError), deadline(0.3), Sandbox.create() as sandbox:
+        sandbox = Sandbox.create()
+        with pytest.raises(TimeoutError), deadline(0.3), sandbox:
             sandbox.run("sleep 60")
         assert Sandbox.get(sandbox.id).status == "terminated"
 
