@@ -142,6 +142,7 @@ async def start_and_remove_at_once_leave_nothing_or_say_why(bench: Bench) -> Non
 async def many_containers_live_side_by_side(bench: Bench) -> None:
     count = bench.many(12, 40)
     handles = await every([partial(bench.running, f"c{n}", FOREVER) for n in range(count)])
+    expect(all(isinstance(each, Handle) for each in handles), f"not all run: {handles}")
     phases = [found.phase for found in await bench.driver.survey()]
     equal(phases, [Phase.RUNNING] * count, "the phases of all")
     await every([partial(bench.driver.signal, handle, SIGKILL) for handle in handles])
