@@ -64,6 +64,22 @@ def open_driver(docker: Docker, host: Host, caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.fixture
+def open_between(open_driver: Opener, docker: Docker, tmp_path: Path) -> Opener:
+    """Open the driver on the real engine, with somebody who stands between them."""
+
+    @asynccontextmanager
+    async def open_(behaviour: Behaviour, **config: object) -> AsyncGenerator[Runtime]:
+        path = docker.address.removeprefix("unix://")
+        async with (
+            between(tmp_path / "between", behaviour, path) as address,
+            open_driver(address=address, **config) as runtime,
+        ):
+            yield runtime
+
+    return open_
+
+
+@pytest.fixture
 def open_scripted(host: Host, tmp_path: Path) -> Opener:
     """Open the driver on an engine that has nothing, and answers some requests as it is told."""
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import anyio
 import pytest
 from longshore_core import ContainerSpec, Handle
 from longshore_core.abc import Driver
 
-from tests.engines.between import Exchange, between
-from tests.engines.dockerd import Docker
+from tests.engines.between import Exchange
 
 Shell = Callable[..., ContainerSpec]
 Opener = Callable[..., object]
@@ -37,7 +35,7 @@ async def test_leaving_a_program_kills_it(open_driver: Opener, shell: Shell) -> 
 
 
 async def test_leaving_a_program_whose_number_comes_late_kills_it_too(
-    docker: Docker, open_driver: Opener, shell: Shell, tmp_path: Path
+    open_between: Opener, shell: Shell
 ) -> None:
     late = 3
 
@@ -49,11 +47,7 @@ async def test_leaving_a_program_whose_number_comes_late_kills_it_too(
         else:
             await exchange.forward()
 
-    path = docker.address.removeprefix("unix://")
-    async with (
-        between(tmp_path / "between", engine, path) as address,
-        open_driver(address=address) as runtime,
-    ):
+    async with open_between(engine) as runtime:
         assert runtime.exec is not None
         handle = await running(runtime.driver, shell())
         async with runtime.exec.run(handle, ("sleep", "1000"), env={}) as program:
@@ -63,9 +57,7 @@ async def test_leaving_a_program_whose_number_comes_late_kills_it_too(
         await runtime.driver.remove(handle)
 
 
-async def test_leaving_a_program_kills_nobody_elses(
-    docker: Docker, open_driver: Opener, shell: Shell, tmp_path: Path
-) -> None:
+async def test_leaving_a_program_kills_nobody_elses(open_between: Opener, shell: Shell) -> None:
     """Its number may be another's by now, or one of another host's, behind a tunnel."""
     with subprocess.Popen(["sleep", "1000"]) as bystander:
 
@@ -75,11 +67,7 @@ async def test_leaving_a_program_kills_nobody_elses(
             else:
                 await exchange.forward()
 
-        path = docker.address.removeprefix("unix://")
-        async with (
-            between(tmp_path / "between", engine, path) as address,
-            open_driver(address=address) as runtime,
-        ):
+        async with open_between(engine) as runtime:
             assert runtime.exec is not None
             handle = await running(runtime.driver, shell())
             async with runtime.exec.run(handle, ("sleep", "1000"), env={}):

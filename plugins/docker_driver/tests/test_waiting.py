@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from signal import SIGKILL
 
 import anyio
 import pytest
 from longshore_core import ContainerSpec, EngineUnavailable, Exit, Phase
 
-from tests.engines.between import Exchange, between
-from tests.engines.dockerd import Docker
+from tests.engines.between import Exchange
 
 Opener = Callable[..., object]
 Shell = Callable[..., ContainerSpec]
@@ -20,7 +18,7 @@ WAITERS = 20
 
 
 async def test_all_who_wait_share_one_stream_of_events_and_no_thread_waits(
-    open_driver: Opener, docker: Docker, shell: Shell, tmp_path: Path
+    open_between: Opener, shell: Shell
 ) -> None:
     asked = list[str]()
 
@@ -30,11 +28,7 @@ async def test_all_who_wait_share_one_stream_of_events_and_no_thread_waits(
         await exchange.forward()
 
     ends = list[Exit]()
-    path = docker.address.removeprefix("unix://")
-    async with (
-        between(tmp_path / "between", engine, path) as address,
-        open_driver(address=address) as runtime,
-    ):
+    async with open_between(engine) as runtime:
         driver = runtime.driver
         handles = [await driver.create(shell("sleep 100", name=f"c{n}")) for n in range(2)]
         for handle in handles:
@@ -61,7 +55,7 @@ async def test_all_who_wait_share_one_stream_of_events_and_no_thread_waits(
 
 
 async def test_a_start_that_takes_longer_than_the_config_says_is_given_up(
-    open_driver: Opener, docker: Docker, shell: Shell, tmp_path: Path
+    open_between: Opener, shell: Shell
 ) -> None:
     hold = anyio.Event()
 
@@ -70,11 +64,7 @@ async def test_a_start_that_takes_longer_than_the_config_says_is_given_up(
             await hold.wait()
         await exchange.forward()
 
-    path = docker.address.removeprefix("unix://")
-    async with (
-        between(tmp_path / "between", engine, path) as address,
-        open_driver(address=address, startup_timeout_seconds=3.0) as runtime,
-    ):
+    async with open_between(engine, startup_timeout_seconds=3.0) as runtime:
         driver = runtime.driver
         handle = await driver.create(shell("sleep 100"))
         with (
