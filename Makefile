@@ -37,12 +37,12 @@ run: .venv/runtime.done  ## the whole system, staying up (Ctrl-C ends it)
 	@exec $(BIN)/longshore up
 
 test: .venv/dev.done  ## every test that this machine can run
-	@$(BIN)/pytest -q -n $$(($$(nproc) + 1)) --dist loadgroup $(ARGS)
+	@sh tests/run.sh $(BIN)/pytest $(ARGS)
 
 long: .venv/dev.done clients  ## the long profile of the tests: for a night
 	@LONGSHORE_CI=1 LONGSHORE_LONG=1 LONGSHORE_ALL_LAWS=1 LONGSHORE_CHAOS_RUNS=10000 LONGSHORE_SDK_TRIALS=2000 \
 		LONGSHORE_SDK_CYCLES=10000 LONGSHORE_WORKER_KILLS=200 \
-		$(BIN)/pytest -q -n $$(nproc) --dist loadgroup --timeout 14400 $(ARGS)
+		sh tests/run.sh $(BIN)/pytest --timeout 14400 $(ARGS)
 
 lint: .venv/dev.done  ## style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

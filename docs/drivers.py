@@ -60,6 +60,8 @@ ISOLATION = "<!-- isolation: begin -->\n", "<!-- isolation: end -->\n"
 ISOLATING = ("docker", "podman", "fork_exec")
 UNDECLARED = "fork_exec.undeclared.json"
 SURFACE = "S10.3"
+PATIENCE = "--patience=4"
+"""An engine is as fast as its machine; a law that hangs is found all the same."""
 
 
 def examine(driver: str) -> int:
@@ -69,7 +71,7 @@ def examine(driver: str) -> int:
     before = report_of(driver) if file.exists() else None
     command = [sys.executable, "-m", "pytest", "-q", "--pyargs", "longshore_core.conformance"]
     with surroundings(driver) as extra:
-        words = [*command, f"--driver={driver}", f"--report={file}", *extra]
+        words = [*command, f"--driver={driver}", f"--report={file}", PATIENCE, *extra]
         done = subprocess.run(words, cwd=ROOT, env=ENVIRONMENT, check=False)
     if file.exists():
         file.write_text(kept(file.read_text(encoding="utf-8")), encoding="utf-8")
@@ -99,7 +101,7 @@ def compare(driver: str, other: str) -> int:
         config = next(each for each in theirs if each.startswith("--driver-config="))
         words += [f"--against={other}", config.replace("--driver-config", "--against-config")]
         done = subprocess.run(
-            [*command, f"--driver={driver}", f"--laws={laws}", *words],
+            [*command, f"--driver={driver}", f"--laws={laws}", PATIENCE, *words],
             cwd=ROOT,
             env=ENVIRONMENT,
             check=False,

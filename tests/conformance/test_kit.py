@@ -137,9 +137,9 @@ def test_what_others_do_on_the_host_is_not_taken_for_a_leak(view: HostView, tmp_
     assert leaks(before, view.look()) == ()
 
 
-def outcome_of(check, **fields):
+def outcome_of(check, settings=None, **fields):
     law = Law(id="X1", group="x", check=check, **fields)
-    (outcome,) = anyio.run(lambda: run_laws("reference", [law]))
+    (outcome,) = anyio.run(lambda: run_laws("reference", [law], settings=settings))
     return outcome
 
 
@@ -174,6 +174,11 @@ def test_each_verdict_says_what_it_must() -> None:
     assert outcome_of(stumbles).verdict == Failed(message="KeyError: 'oops'")
     assert outcome_of(hangs, seconds=0.2).verdict == Failed(message="was not done within 0.2 s")
     assert outcome_of(leaves).verdict == Failed(leaks=("file state/left",))
+
+
+def test_a_law_is_given_more_time_by_who_is_patient() -> None:
+    outcome = outcome_of(hangs, Settings(patience=3), seconds=0.1)
+    assert outcome.verdict == Failed(message="was not done within 0.3 s")
 
 
 def test_what_a_driver_does_not_declare_is_not_asked_of_it() -> None:
@@ -318,6 +323,8 @@ def test_the_driver_that_another_is_compared_with_has_a_config_of_its_own(tmp_pa
         (["--driver=null", "--laws=L1,Z9"], "no law or group is called Z9"),
         (["--driver=null", "--network=open"], "name one plugin to examine"),
         (["--driver=null", "--engine-stop=true"], "belong together"),
+        (["--driver=null", "--patience=0.5"], "--patience: a number from 1 is wanted"),
+        (["--driver=null", "--patience=nan"], "--patience: a number from 1 is wanted"),
     ],
 )
 def test_a_command_line_that_cannot_be_meant_is_explained(

@@ -24,7 +24,7 @@ from longshore_core.testing import (
     run_laws,
 )
 
-from tests.conformance import executing
+from tests.conformance import exclusive, executing
 from tests.conformance.engine import FileEngine
 
 SLOWED = 1.5
@@ -52,6 +52,7 @@ def ids(outcomes: list[Outcome], kind: type) -> set[str]:
     return {outcome.law.id for outcome in outcomes if isinstance(outcome.verdict, kind)}
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("name", "least", "most_seconds", "unknown"),
@@ -79,6 +80,14 @@ def test_a_driver_that_runs_programs_beside_pid_1_keeps_their_laws(tmp_path: Pat
     outcomes = examined(executing.driver(), BESIDE, tmp_path / "away")
     assert broken(outcomes) == {}
     assert ids(outcomes, Passed) == {law.id for law in BESIDE}
+
+
+@pytest.mark.timeout(120)
+def test_two_workers_of_a_driver_are_not_of_one_owner_at_once(tmp_path: Path) -> None:
+    laws = [law for law in CORE if law.id in {"R3", "R3.2"}]
+    outcomes = examined(f"{exclusive.__name__}:driver", laws, tmp_path / "away")
+    assert broken(outcomes) == {}
+    assert ids(outcomes, Passed) == {"R3", "R3.2"}
 
 
 @pytest.mark.timeout(120)

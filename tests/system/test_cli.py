@@ -285,6 +285,7 @@ class TestExec:
             assert process.stderr.read() == b""
         assert [one.running for one in sandbox.processes() if one.name == "endless"] == [False]
 
+    @pytest.mark.alone
     def test_a_sandbox_that_is_killed_is_told_of_in_time(self, whole: System) -> None:
         with Sandbox.create() as doomed:
             process = subprocess.Popen(

@@ -22,6 +22,7 @@ def probed(whole: System, name: str, *flags: str) -> None:
     whole.start(name, [sys.executable, PROBED, trace, name, "--config", str(config), *flags])
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_fifty_concurrent_creates_hold_no_event_loop(tmp_path: Path) -> None:
     with system(tmp_path, on_exit="remove") as whole:

@@ -223,6 +223,7 @@ class TestRun:
         again = pickle.loads(pickle.dumps(caught.value))
         assert (again.result.exit_code, again.sandbox_id) == (3, sandbox.id)
 
+    @pytest.mark.alone
     def test_a_timeout_kills_all_that_was_started_and_keeps_the_output(
         self, sandbox: Sandbox
     ) -> None:
@@ -240,6 +241,7 @@ class TestRun:
         assert process.wait(timeout=5) == -9
         assert process.info().timed_out
 
+    @pytest.mark.alone
     def test_a_deadline_ends_a_command_inside_too(self, sandbox: Sandbox) -> None:
         mark = f"mark-{uuid4().hex}"
         passed = "the deadline has passed during run"
@@ -321,6 +323,7 @@ class TestProcesses:
         wanted = "".join(f"{number}\n" for number in range(1, 20001))
         assert process.result().text == wanted
 
+    @pytest.mark.alone
     def test_waiting_has_an_end_of_its_own(self, sandbox: Sandbox) -> None:
         with sandbox.start("sleep 60") as process:
             began = time.monotonic()
@@ -487,6 +490,7 @@ class TestPorts:
 
 
 class TestTrouble:
+    @pytest.mark.alone
     def test_a_sandbox_that_is_killed_is_told_of_to_who_waits(
         self, whole: System, doomed: Sandbox
     ) -> None:
@@ -514,6 +518,7 @@ class TestTrouble:
         with pytest.raises(longshore.SandboxTerminatedError):
             doomed.files.write("x", b"y")
 
+    @pytest.mark.alone
     def test_a_sandbox_that_is_deleted_is_told_of_to_who_waits(self, doomed: Sandbox) -> None:
         def delete() -> None:
             time.sleep(0.2)
@@ -542,6 +547,7 @@ class TestTrouble:
             assert process.result().stderr == b"end\n"
             assert sum(len(chunk.data) for chunk in stalled) > 49_000_000
 
+    @pytest.mark.alone
     def test_nobody_there_is_an_error_not_a_hang(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
@@ -631,6 +637,7 @@ class TestOutages:
             with pytest.raises(SandboxError, match="FILE_CHANGED"):
                 sum(map(len, pieces))
 
+    @pytest.mark.alone
     def test_a_proxy_that_stays_away_is_told_of(self, whole: System, doomed: Sandbox) -> None:
         stopped = list[float]()
 

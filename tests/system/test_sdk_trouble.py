@@ -31,7 +31,7 @@ from tests.system.test_sdk import first_process
 TRIALS = int(
     os.environ.get("LONGSHORE_SDK_TRIALS") or (200 if os.environ.get("LONGSHORE_CI") else 24)
 )
-pytestmark = [pytest.mark.xdist_group("sdk"), pytest.mark.timeout(120 + 6 * TRIALS)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(120 + 6 * TRIALS)]
 SOON = 2.0
 TOGETHER = 5
 """So many commands run when a part goes that all of them need."""

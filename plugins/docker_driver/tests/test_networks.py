@@ -34,7 +34,7 @@ def holders(docker: Docker, owner: str) -> Callable[[], int]:
 
 async def eventually(holds: Callable[[], bool]) -> None:
     """For what the driver does by itself, and tells nobody of."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while not await anyio.to_thread.run_sync(holds):
             await anyio.sleep(0.05)
 

@@ -37,6 +37,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--sandbox-guest", default="sandbox_daemon", help="what drivers carry inside")
     group.addoption("--golden", metavar="DIRECTORY", default=None, help="handles of past releases")
     group.addoption("--law-seed", type=int, default=0, help="of everything that laws draw by lot")
+    group.addoption(
+        "--patience",
+        metavar="FACTOR",
+        type=float,
+        default=1.0,
+        help="on a slow or busy machine: how many times as long a law may take",
+    )
     group.addoption("--engine-stop", metavar="COMMAND", default=None, help="takes its engine away")
     group.addoption("--engine-start", metavar="COMMAND", default=None, help="brings it back")
     group.addoption(

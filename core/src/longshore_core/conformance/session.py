@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 from collections.abc import Sequence
@@ -140,10 +141,11 @@ _KIT: Final = pytest.StashKey[Kit]()
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if {"law", "examine"} <= set(metafunc.fixturenames):
-        laws = metafunc.config.stash[_KIT].laws(metafunc.config.getoption("--laws"))
+        kit = metafunc.config.stash[_KIT]
+        laws = kit.laws(metafunc.config.getoption("--laws"))
         marked = [
             # A law has a deadline of its own; this one is for a driver that blocks the loop.
-            pytest.param(law, id=f"{law.id}-{law.name}", marks=_timeout(metafunc.config, law))
+            pytest.param(law, id=f"{law.id}-{law.name}", marks=_timeout(metafunc.config, law, kit))
             for law in laws
         ]
         metafunc.parametrize("law", marked)
@@ -195,10 +197,10 @@ def _again(kit: Kit, law: Law[Any]) -> str:
     return f"again: {shlex.join(words)}"
 
 
-def _timeout(config: pytest.Config, law: Law[Any]) -> Sequence[pytest.MarkDecorator]:
+def _timeout(config: pytest.Config, law: Law[Any], kit: Kit) -> Sequence[pytest.MarkDecorator]:
     if not config.pluginmanager.hasplugin("timeout"):
         return ()
-    return (pytest.mark.timeout(2 * law.seconds + _SLACK_SECONDS),)
+    return (pytest.mark.timeout(2 * law.seconds * kit.settings.patience + _SLACK_SECONDS),)
 
 
 def _options(file: str | None) -> dict[str, Any]:
@@ -214,6 +216,8 @@ def _settings(config: pytest.Config, profile: Profile) -> Settings:
     stop, start = option("--engine-stop"), option("--engine-start")
     if bool(stop) != bool(start):
         raise pytest.UsageError("--engine-stop and --engine-start belong together")
+    if not 1 <= option("--patience") < math.inf:
+        raise pytest.UsageError("--patience: a number from 1 is wanted, such as 2.5")
     return Settings(
         heavy=profile is Profile.FULL,
         image=option("--image"),
@@ -222,4 +226,5 @@ def _settings(config: pytest.Config, profile: Profile) -> Settings:
         golden=Path(option("--golden")) if option("--golden") else None,
         exclusive_host=option("--exclusive-host"),
         seed=option("--law-seed"),
+        patience=option("--patience"),
     )

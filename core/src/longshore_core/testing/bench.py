@@ -72,6 +72,9 @@ class Settings:
     cache: Path | None = None
     """Where guests may keep what takes long to make."""
     seed: int = 0
+    patience: float = 1.0
+    """How many times as long a law may take as where the processors are free. What a law promises
+    within a time stays as it is."""
 
 
 class SeamBench(Generic[ThingT]):
@@ -159,10 +162,19 @@ class Bench(SeamBench[Runtime]):
 
     async def reopen(self) -> None:
         """Close the driver and open it again, as a worker does that restarts."""
+        async with self.closed():
+            pass
+
+    @asynccontextmanager
+    async def closed(self) -> AsyncGenerator[None]:
+        """The driver is closed, for a worker of the same owner to be there instead; then open."""
         await self.stack.aclose()
         self.stack = AsyncExitStack()
-        self.trace.append("reopen")
-        await self._open(_FIRST_OWNER)
+        try:
+            yield
+        finally:
+            self.trace.append("reopen")
+            await self._open(_FIRST_OWNER)
 
     @asynccontextmanager
     async def another(self, owner: str, *, state: str) -> AsyncGenerator[AdaptedDriver]:

@@ -96,9 +96,9 @@ async def run_law(subject: Subject[Any], law: Law[Any], settings: Settings) -> O
 async def _judge(
     story: _Story, subject: Subject[Any], law: Law[Any], settings: Settings, view: HostView
 ) -> None:
-    deadline = anyio.CancelScope()
+    deadline, seconds = anyio.CancelScope(), law.seconds * settings.patience
     try:
-        with anyio.fail_after(law.seconds) as deadline:
+        with anyio.fail_after(seconds) as deadline:
             async with open_bench(subject, settings, view) as bench:
                 story.bench = bench
                 reason = law.undeclared(bench.thing) if isinstance(bench, Bench) else None
@@ -111,7 +111,7 @@ async def _judge(
     except Missing as exc:
         story.verdict = Environment(missing=str(exc))
     except TimeoutError:
-        whole = f"was not done within {law.seconds:g} s"
+        whole = f"was not done within {seconds:g} s"
         part = "waited in vain for something that was due"
         story.verdict = Failed(message=whole if deadline.cancel_called else part)
     except AssertionError as exc:

@@ -1,14 +1,14 @@
 """A worker in a process of its own, to be killed: all that it does is to start one container.
 
-The bench opens the same driver, on the same state and under the same owner, when it is gone.
+The bench has the same driver, on the same state and under the same owner, before and after it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import anyio
 from anyio import to_thread
+from anyio.abc import Process
 from pydantic import TypeAdapter
 
 from longshore_core._model import ContainerSpec
@@ -63,26 +64,35 @@ class Worker:
             "spec": _SPEC.dump_python(spec, mode="json"),
         }
         path = os.pathsep.join(filter(None, sys.path))
-        process = await anyio.open_process(
-            [sys.executable, "-m", __name__],
-            env={**os.environ, "PYTHONPATH": path},
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            if process.stdin is None or process.stdout is None:
-                raise Broken("the worker has no pipes")
-            await process.stdin.send(json.dumps(order).encode() + b"\n")
-            with anyio.fail_after(_START_SECONDS):
-                # What it says may come in one piece, or in many.
-                wanted, heard = (_STARTED if after is None else _READY), b""
-                while wanted not in heard:
-                    heard += await process.stdout.receive()
-                await anyio.sleep(after or 0.0)
-        except anyio.EndOfStream as exc:
-            raise Broken("a worker in another process cannot use the driver") from exc
-        finally:
-            process.kill()
-            await process.aclose()
+        with tempfile.TemporaryFile() as errors:
+            process = await anyio.open_process(
+                [sys.executable, "-m", __name__],
+                env={**os.environ, "PYTHONPATH": path},
+                stderr=errors,
+            )
+            try:
+                await _follow(process, order, after)
+            except anyio.EndOfStream as exc:
+                errors.seek(0)
+                said = errors.read().decode(errors="replace").strip().rpartition("\n")[-1]
+                what = "a worker in another process cannot use the driver"
+                raise Broken(f"{what}: {said}" if said else what) from exc
+            finally:
+                process.kill()
+                await process.aclose()
+
+
+async def _follow(process: Process, order: Mapping[str, object], after: float | None) -> None:
+    """Give it the order; return when it is to be killed."""
+    if process.stdin is None or process.stdout is None:
+        raise Broken("the worker has no pipes")
+    await process.stdin.send(json.dumps(order).encode() + b"\n")
+    with anyio.fail_after(_START_SECONDS):
+        # What it says may come in one piece, or in many.
+        wanted, heard = (_STARTED if after is None else _READY), b""
+        while wanted not in heard:
+            heard += await process.stdout.receive()
+        await anyio.sleep(after or 0.0)
 
 
 async def main() -> None:

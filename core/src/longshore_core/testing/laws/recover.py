@@ -109,8 +109,8 @@ async def a_worker_that_is_killed_at_any_moment_loses_and_doubles_nothing(bench:
     before = await to_thread.run_sync(bench.view.look)
     for number in range(bench.many(2, 20)):
         spec = bench.spec(f"c{number}", counting_starts(bench))
-        await worker.start_and_be_killed(spec, after=bench.random.uniform(0, 0.08))
-        await bench.reopen()
+        async with bench.closed():
+            await worker.start_and_be_killed(spec, after=bench.random.uniform(0, 0.08))
         # Created or not, started or not: asked again, it is there and has started once.
         handle = await bench.driver.create(spec)
         attachment = await bench.driver.start(handle)
@@ -124,8 +124,9 @@ async def a_worker_that_is_killed_at_any_moment_loses_and_doubles_nothing(bench:
 @RECOVER.law("R3.2", requires=(RECOVERS,), seconds=60)
 async def a_worker_that_is_killed_takes_no_container_with_it(bench: Bench) -> None:
     spec = bench.spec("c", counting_starts(bench))
-    await Worker.of(bench).start_and_be_killed(spec, after=None)
-    await bench.reopen()
+    worker = Worker.of(bench)
+    async with bench.closed():
+        await worker.start_and_be_killed(spec, after=None)
     found = await bench.found("c")
     equal(found and found.phase, Phase.RUNNING, "its phase after its worker was killed")
     if found is not None and found.attachment is not None:

@@ -1,0 +1,28 @@
+"""`fork_exec`, open only once for an owner: as a driver may be that has something of its own."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import longshore_forkexec
+from longshore_core import BackendError, Host, Plug
+from longshore_core.abc import Runtime
+
+
+@asynccontextmanager
+async def open_exclusive(config: Any, host: Host) -> AsyncGenerator[Runtime]:
+    quiet = config.model_copy(update={"cgroup": "off"})
+    with (host.state_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BackendError(f"{host.owner} has another worker") from None
+        async with longshore_forkexec.open_fork_exec(quiet, host) as runtime:
+            yield runtime
+
+
+def driver() -> Plug[Any, Runtime]:
+    return Plug(config=longshore_forkexec.Config, open=open_exclusive)
