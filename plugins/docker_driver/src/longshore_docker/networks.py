@@ -43,7 +43,9 @@ _CLOSE_SECONDS: Final = 8.0
 _CLOSE_PAUSE_SECONDS: Final = 0.1
 _UNDO_SECONDS: Final = 8.0
 _RETIRE_SECONDS: Final = 2.0
-_NOT_FOUND: Final = 404
+_ATTEMPTS: Final = 3
+_HOLDER_PIDS: Final = 64
+"""A holder is one; the OCI runtime is in there before it, with its threads, and dies of less."""
 _RULES_SECONDS: Final = 30.0
 """How long rules are taken to be as they were seen."""
 _LULL_SECONDS: Final = 0.3
@@ -107,13 +109,7 @@ class Networks:
         if not self._size:
             await self._ensure()
             return Network(mode=self.name)
-        try:
-            holder = await self._hold()
-        except Refused as exc:
-            if exc.status != _NOT_FOUND:
-                raise
-            # Somebody may have removed our network, or the image: they are made again.
-            holder = await self._hold()
+        holder = await self._hold_at_last()
         self._given.add(holder)
         return Network(mode=JOINED + holder, holder=holder)
 
@@ -241,6 +237,14 @@ class Networks:
             await self._lull()
             self._ready.append(await self._hold())
 
+    async def _hold_at_last(self) -> str:
+        """Somebody may have removed our network, or the image: they are made again. And of many
+        containers, an engine now and then fails to start one; a holder is as good as the next."""
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(Refused):
+                return await self._hold()
+        return await self._hold()
+
     async def _hold(self) -> str:
         """Make a holder and start it; the answer is its id."""
         await self._ensure()
@@ -255,7 +259,7 @@ class Networks:
                 "CapDrop": ["ALL"],
                 "SecurityOpt": ["no-new-privileges"],
                 "ReadonlyRootfs": True,
-                "PidsLimit": 1,
+                "PidsLimit": _HOLDER_PIDS,
                 "LogConfig": {"Type": "none"},
             },
         }
