@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.loops import ASYNCIO, TRIO
 
 pytest_plugins = ["tests.engines.fixtures"]
+# How long an example takes says how busy the machine is. The parent is another one in CI.
+settings.register_profile(
+    "longshore",
+    settings.default,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("longshore")
 
 Require = Callable[[object, str], None]
 
@@ -58,6 +68,14 @@ def _has_cgroups() -> bool:
         return True
     controllers = root / "cgroup.controllers"
     return controllers.exists() and "memory" in controllers.read_text() and os.access(root, os.W_OK)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """In CI, say what failed at once: a run of half an hour may not come to its end."""
+    if report.failed and os.environ.get("LONGSHORE_CI") and "PYTEST_XDIST_WORKER" not in os.environ:
+        crash = getattr(report.longrepr, "reprcrash", None)
+        why = str(crash.message).partition("\n")[0] if crash else report.longreprtext[-200:]
+        sys.stderr.write(f"\n{report.when} failed: {report.nodeid}: {why}\n")
 
 
 def pytest_configure(config: pytest.Config) -> None:

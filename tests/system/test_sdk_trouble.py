@@ -267,5 +267,22 @@ def test_a_command_of_which_the_answer_is_lost_runs_once(whole: System, losses: 
         assert len(made.processes()) == 2
 
 
+def test_a_restart_or_a_terminal_of_which_the_answer_is_lost_is_one(whole: System) -> None:
+    with Sandbox.create() as made:
+        made.files.write("log", b"")
+        first = made.start("echo ran >> log")
+        first.wait()
+        for path in (f"/processes/{first.pid}/restart", "/pty"):
+            carrier = BlockingCarrier(Forgetful(f"/api/v1{path}", 2))
+            attached = Session.attach(carrier, made.id, longshore.Endpoint())
+            with Sandbox(finish(attached)) as sandbox:
+                if path == "/pty":
+                    with sandbox.terminal("echo ran >> log; echo told") as terminal:
+                        assert b"".join(terminal) == b"told\r\n"
+                else:
+                    sandbox.process(first.pid).restart().wait()
+        assert made.files.read("log") == b"ran\n" * 3
+
+
 def _to_its_end(sandbox: Sandbox, command: str) -> longshore.Result:
     return sandbox.start(command).result()

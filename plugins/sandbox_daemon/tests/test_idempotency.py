@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,46 @@ def test_its_own_name_is_not_taken(daemon: Daemon) -> None:
     first, second = (start(daemon, "processes", "k", "sleep", "100", name="web") for _ in "ab")
     assert (first.status_code, second.status_code) == (201, 201)
     assert first.json() == second.json()
+
+
+def restart(daemon: Daemon, pid: int | str, key: str) -> httpx.Response:
+    return daemon.http.post(f"processes/{pid}/restart", headers={"Idempotency-Key": key})
+
+
+def test_the_same_key_restarts_it_once(daemon: Daemon) -> None:
+    first = start(daemon, "processes", "one", "sleep", "100", name="web").json()
+    second, again = (restart(daemon, "web", "two") for _ in "ab")
+    assert (second.status_code, again.status_code) == (200, 200)
+    assert second.json()["pid"] == again.json()["pid"] != first["pid"]
+    assert pids(daemon) == [first["pid"], second.json()["pid"]]
+    answer = restart(daemon, first["pid"], "two")
+    assert (answer.status_code, answer.json()["code"]) == (409, "IDEMPOTENCY_MISMATCH")
+
+
+def test_two_that_ask_for_a_restart_at_once_get_the_same(daemon: Daemon) -> None:
+    # It takes its time to end: both wait for it.
+    slow = "trap 'sleep 0.3; exit' TERM; echo ready; while :; do sleep 0.05; done"
+    pid = start(daemon, "processes", "one", "sh", "-c", slow).json()["pid"]
+    assert next(daemon.events(f"processes/{pid}/stdout/follow"))["line"] == "ready"
+    with ThreadPoolExecutor() as threads:
+        both = [threads.submit(restart, daemon, pid, "two") for _ in "ab"]
+        started = {answer.result().json()["pid"] for answer in both}
+    assert len(started) == 1
+    assert pids(daemon) == [pid, *started]
+
+
+def open_terminal(daemon: Daemon, key: str, **fields: Any) -> httpx.Response:
+    body = {"command": "cat", **fields}
+    return daemon.http.post("pty", json=body, headers={"Idempotency-Key": key})
+
+
+def test_the_same_key_opens_one_terminal(daemon: Daemon) -> None:
+    first, again = (open_terminal(daemon, "one") for _ in "ab")
+    assert (first.status_code, first.json()) == (201, again.json())
+    assert len(daemon.http.get("pty").json()["sessions"]) == 1
+    assert open_terminal(daemon, "two").json()["session_id"] != first.json()["session_id"]
+    answer = open_terminal(daemon, "one", rows=50)
+    assert (answer.status_code, answer.json()["code"]) == (409, "IDEMPOTENCY_MISMATCH")
 
 
 def test_one_that_was_restarted_is_another_that_nobody_asked_for_under_a_key(

@@ -230,6 +230,7 @@ class Processes:
             path=f"/processes/{pid}/restart",
             phase="restart",
             repeatable=False,
+            keyed=True,
             silence_seconds=_RESTART_SECONDS,
         )
         return process_info((await self._line.ask(ask)).fields())

@@ -44,7 +44,12 @@ class TerminalSession:
     async def open(cls, line: Line, screen: Screen) -> TerminalSession:
         """Start the program, and look on."""
         ask = Ask(
-            method="POST", path="/pty", phase="terminal", json=screen.body(), repeatable=False
+            method="POST",
+            path="/pty",
+            phase="terminal",
+            json=screen.body(),
+            repeatable=False,
+            keyed=True,
         )
         fields = (await line.ask(ask)).fields()
         session = cls(line, fields.required("session_id", str), fields.required("token", str))

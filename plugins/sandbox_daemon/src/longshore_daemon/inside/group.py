@@ -11,6 +11,8 @@ from longshore_daemon.inside.signals import SIGHUP, SIGINT, SIGKILL, SIGQUIT, SI
 
 Started = tuple[int, str]
 """Its pid, and the mark that it and all that it starts bear in their environment."""
+Asked = tuple[str, int]
+"""The key of a request, and a sum of what it asks for."""
 _ROUNDS = 10
 """So often is looked for those who were being started meanwhile."""
 _FOR_ALL = frozenset((SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGKILL))
@@ -20,10 +22,12 @@ _FOR_ALL = frozenset((SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGKILL))
 class Group:
     """One that was started, running or ended. `changed` rings when it ends."""
 
-    __slots__ = ("changed", "ended_at", "exit_code", "mark", "pid", "signal", "started_at")
+    __slots__ = ("asked", "changed", "ended_at", "exit_code", "mark", "pid", "signal", "started_at")
 
     def __init__(self, started: Started) -> None:
         self.pid, self.mark = started
+        self.asked: Asked | None = None
+        """How it was asked for, if under a key."""
         self.started_at = now_ms()
         self.ended_at: int | None = None
         self.exit_code: int | None = None

@@ -117,7 +117,7 @@ class Command:
 class Process(Group):
     """One whose output is kept."""
 
-    __slots__ = ("asked", "command", "output", "pipes", "stdin", "timed_out")
+    __slots__ = ("command", "output", "pipes", "stdin", "timed_out")
 
     def __init__(
         self, started: Started, command: Command, output: Output, stdin: int | None
@@ -127,8 +127,6 @@ class Process(Group):
         self.output = output
         self.stdin = None if stdin is None else Stdin(stdin)
         self.timed_out = False
-        self.asked: tuple[str, int] | None = None
-        """The key under which it was asked for, if there was one, and a sum of what was asked."""
         self.pipes: dict[int, int] = {}
         """Where its output arrives: the stream, by descriptor."""
 

@@ -8,6 +8,7 @@ from longshore_daemon.inside.environment import is_me
 from longshore_daemon.inside.exchange import ApiError, Exchange
 from longshore_daemon.inside.fields import Fields
 from longshore_daemon.inside.jsontext import dumps
+from longshore_daemon.inside.keys import asked_of, started_before
 from longshore_daemon.inside.process import Command, Process, Stdin, StdinClosed
 from longshore_daemon.inside.signals import HIGHEST
 from longshore_daemon.inside.spawn import SpawnError
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 _NAME_LIMIT = 128
-_KEY_LIMIT = 255
 _MANAGED = ("restart", "health_check", "runtime")
 """What clients of the field can ask of a process, and nobody does for it here."""
 _RESTART_SECONDS = 10.0
@@ -70,27 +70,12 @@ async def start(
     Raises ApiError 400, 409, 422, 501 or 503.
     """
     body = await exchange.receive_json()
-    key = _key_of(exchange)
-    if key is None:
-        return spawn(processes, read(Fields(body)))
-    # The sum tells apart requests that differ by mistake; it means nothing outside of this process.
-    asked = (key, hash(dumps(body)))
-    process = processes.asked_under(key)
+    asked = asked_of(exchange, dumps(body))
+    process = started_before(processes.all(), asked)
     if process is None:
         process = spawn(processes, read(Fields(body)))
         process.asked = asked
-    elif process.asked != asked:
-        message = f"process {process.pid} was started under this key by another request"
-        raise ApiError(409, "IDEMPOTENCY_MISMATCH", message)
     return process
-
-
-def _key_of(exchange: Exchange) -> str | None:
-    key = exchange.head.headers.get("idempotency-key")
-    if key is not None and not (0 < len(key) <= _KEY_LIMIT and key.isascii() and key.isprintable()):
-        message = f"Idempotency-Key: up to {_KEY_LIMIT} printable ASCII characters are wanted"
-        raise ApiError(400, "BAD_REQUEST", message)
-    return key
 
 
 def read_run(fields: Fields) -> Command:
@@ -143,18 +128,30 @@ class ProcessRoutes:
 
     async def restart(self, exchange: Exchange, pid: str) -> None:
         """End it, if it runs, and start the same again: another process, of the same name."""
-        process = find(self._processes, pid)
+        asked = asked_of(exchange, pid.encode("utf-8", "replace"))
+        again = started_before(self._processes.all(), asked)
+        if again is None:
+            process = find(self._processes, pid)
+            await self._end(process)
+            # Of two that ask at once, the other one may have been here first.
+            again = started_before(self._processes.all(), asked) or self._start_again(process)
+            again.asked = asked
+        await exchange.answer(200, again.info())
+
+    async def _end(self, process: Process) -> None:
         refuse_when_stopping(self._processes)
         try:
             await self._processes.end(process, _RESTART_SECONDS)
         except PermissionError as exc:
-            message = f"Process {pid} may not be signalled"
+            message = f"Process {process.pid} may not be signalled"
             raise ApiError(403, "PERMISSION_DENIED", message) from exc
+
+    def _start_again(self, process: Process) -> Process:
         name = process.command.name
         current = self._processes.named(name) if name is not None else None
         if current is not None and current is not process and current.running:
             raise ApiError(409, "NAME_TAKEN", f"process {current.pid} is running as {name!r}")
-        await exchange.answer(200, spawn(self._processes, process.command).info())
+        return spawn(self._processes, process.command)
 
     async def show_all(self, exchange: Exchange) -> None:
         shown: list[JSON] = [process.info() for process in self._processes.all()]

@@ -72,11 +72,6 @@ class Processes:
         found = [process for process in self._table.values() if process.command.name == name]
         return found[-1] if found else None
 
-    def asked_under(self, key: str) -> Process | None:
-        """The one that a request with that key has started."""
-        found = (one for one in self._table.values() if one.asked and one.asked[0] == key)
-        return next(found, None)
-
     def spawn(self, command: Command) -> Process:
         """Start it. Raises SpawnError."""
         if self.stopping:

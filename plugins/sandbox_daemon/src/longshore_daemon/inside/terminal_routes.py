@@ -7,6 +7,8 @@ from _operator import _compare_digest as compare_digest  # pyright: ignore[repor
 from longshore_daemon.inside.channel import upgrade
 from longshore_daemon.inside.exchange import ApiError, Exchange
 from longshore_daemon.inside.fields import Fields
+from longshore_daemon.inside.jsontext import dumps
+from longshore_daemon.inside.keys import asked_of, started_before
 from longshore_daemon.inside.process_routes import read_command, refuse_when_stopping
 from longshore_daemon.inside.spawn import SpawnError
 from longshore_daemon.inside.terminal import Size
@@ -42,17 +44,24 @@ class TerminalRoutes:
         )
 
     async def create(self, exchange: Exchange) -> None:
-        fields = Fields(await exchange.receive_json())
+        body = await exchange.receive_json()
+        asked = asked_of(exchange, dumps(body))
+        terminal = started_before(self._terminals.all(), asked)
+        if terminal is None:
+            terminal = self._open(Fields(body))
+            terminal.asked = asked
+        await exchange.answer(201, {"session_id": terminal.id, "token": terminal.token})
+
+    def _open(self, fields: Fields) -> Terminal:
         command = read_command(fields)
         size = Size(fields.integer("rows", _ROWS), fields.integer("cols", _COLUMNS))
         refuse_when_stopping(self._processes)
         try:
-            terminal = self._terminals.open(command, size)
+            return self._terminals.open(command, size)
         except TooManySessions as exc:
             raise ApiError(429, "TOO_MANY_SESSIONS", str(exc), retryable=True) from exc
         except SpawnError as exc:
             raise ApiError(400, "SPAWN_FAILED", str(exc), retryable=exc.retryable) from exc
-        await exchange.answer(201, {"session_id": terminal.id, "token": terminal.token})
 
     async def show_all(self, exchange: Exchange) -> None:
         shown: list[JSON] = [terminal.info() for terminal in self._terminals.all()]
