@@ -21,7 +21,7 @@ class Exchange:
 
     def __init__(self, client: SocketStream, received: bytes, engine: str | None) -> None:
         self._client = client
-        self._received = received
+        self._received = _once(received)
         self._engine = engine
         method, target, _ = received.split(b"\r\n", 1)[0].decode().split(" ")
         path, _, self.query = target.partition("?")
@@ -99,6 +99,16 @@ async def between(
         t.start_soon(listener.serve, serve)
         yield f"unix://{socket}"
         t.cancel_scope.cancel()
+
+
+def _once(received: bytes) -> bytes:
+    """The same request, on a connection that nobody keeps for the next one."""
+    head, end, body = received.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    if any(line.lower().startswith(b"connection: upgrade") for line in lines):
+        return received
+    kept = [line for line in lines if not line.lower().startswith(b"connection:")]
+    return b"\r\n".join([*kept, b"Connection: close"]) + end + body
 
 
 async def _request(client: SocketStream) -> bytes:

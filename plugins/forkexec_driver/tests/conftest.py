@@ -152,6 +152,12 @@ class Traces:
     def descriptors(self) -> set[str]:
         return {f"{name}:{_link(name)}" for name in os.listdir("/proc/self/fd")}
 
+    async def vanish(self) -> None:
+        """Wait until nobody is left who has not been told that his container is gone."""
+        with anyio.fail_after(10):
+            while self.processes():
+                await anyio.sleep(0.01)
+
     def assert_none(self, *containers: str) -> None:
         assert self.processes() == set()
         assert self.zombies() == set()

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import anyio
 import anyio.to_thread
+import longshore_podman.firewall
 import pytest
 from longshore_core import ContainerSpec
 from longshore_core.abc import Runtime
@@ -212,6 +213,20 @@ async def test_rules_that_somebody_has_taken_are_back_with_the_next_worker(
         ["iptables", "-w", "-t", "mangle", "-S", "INPUT"], capture_output=True, text=True
     )
     assert shown.stdout.count(f"-i {bridge} ") == 1
+
+
+async def test_rules_that_somebody_has_taken_are_back_soon(
+    inhabited: Callable[..., object], bridge: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(longshore_podman.firewall, "_RULES_SECONDS", 0.2)
+    with socket.create_server(("", 0)) as server:
+        port = server.getsockname()[1]
+        async with inhabited() as (namespace, _):
+            for chain in (f"{bridge}-host", "INPUT"):
+                subprocess.run(["iptables", "-w", "-t", "mangle", "-F", chain], check=True)
+            with anyio.fail_after(30):
+                while await reaches(GATEWAY, port, namespace):
+                    pass
 
 
 @pytest.mark.parametrize(("before", "policy"), [("0", "DROP"), ("1", "ACCEPT")])

@@ -52,13 +52,14 @@ async def open_podman(config: Config, host: Host) -> AsyncGenerator[Runtime]:
         async with open_engine(config.engine) as engine, anyio.create_task_group() as tasks:
             known = Known(engine)
             await _ask(known, host)
-            async with _open_own_network(config, host, engine, known.info) as networks:
+            places = Places(host.state_dir.resolve())
+            async with _open_own_network(config, host, engine, known.info, places) as networks:
                 parts = Parts(
                     engine=engine,
                     lookup=Lookup(engine, host.owner),
                     events=Events(engine, host.logger),
                     images=Images(engine, config, known, tasks),
-                    places=Places(host.state_dir.resolve()),
+                    places=places,
                     witness=witness,
                     networks=networks,
                     known=known,
@@ -139,7 +140,7 @@ def _facts(config: Config, parts: Parts) -> Facts:
 
 
 def _open_own_network(
-    config: Config, host: Host, engine: Engine, info: Info | None
+    config: Config, host: Host, engine: Engine, info: Info | None, places: Places
 ) -> AbstractAsyncContextManager[Networks | None]:
     """The worker's own network, where no other is named and where root can make it."""
     is_elsewhere = not isinstance(engine.address, UnixAddress) or bool(info and info.rootless)
@@ -148,4 +149,10 @@ def _open_own_network(
     # Told apart by place as well: two workers may have been given one name.
     mark = hashlib.sha256(f"{host.owner}\0{host.state_dir.resolve()}".encode()).hexdigest()[:8]
     plan = Plan(bridge=config.bridge, subnet=IPv4Network(config.subnet), mark=mark)
-    return open_networks(plan, config.ready_networks, host.logger, host_access=config.host_access)
+    return open_networks(
+        plan,
+        config.ready_networks,
+        host.logger,
+        host_access=config.host_access,
+        claimed=places.networks(),
+    )

@@ -3,7 +3,9 @@ container is and what belongs to it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from signal import Signals
 from typing import Final
@@ -52,6 +54,7 @@ from longshore_podman.specification import (
 )
 
 _UNDO_SECONDS: Final = 20.0
+_AGAIN_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,11 +139,13 @@ class PodmanDriver(Driver):
         self._parts.witness.watch(container.id, container.pid)
         while container.phase is not Phase.EXITED:
             with self._parts.events.hearing(container.id) as heard:
-                again = await self._look(container)
+                again, patience = await self._look(container)
                 if again is None:
+                    self._parts.witness.forget(container.id)
                     return seat.exit or Exit()
                 if again.phase is not Phase.EXITED:
-                    await heard.wait()
+                    with anyio.move_on_after(patience):
+                        await heard.wait()
                 container = again
         return await self._exit(handle.id, container)
 
@@ -173,7 +178,9 @@ class PodmanDriver(Driver):
 
     async def survey(self) -> Sequence[Found]:
         """Ask the engine for all that bear the owner's label."""
-        return [await self._find(each) for each in await self._own()]
+        containers = await self._own()
+        await self._tidy(containers)
+        return [await self._find(each) for each in containers]
 
     async def adopt(self) -> None:
         """Watch what runs already, and take away networks of containers that are gone: as soon as
@@ -181,6 +188,7 @@ class PodmanDriver(Driver):
         containers = await self._own_once_up()
         for each in containers:
             self._parts.witness.watch(each.id, each.pid)
+        await self._tidy(containers)
         if self._parts.networks is not None:
             numbers = (_number(each.labels) for each in containers)
             await self._parts.networks.sweep(number for number in numbers if number)
@@ -203,10 +211,11 @@ class PodmanDriver(Driver):
             sockets=str(parts.places.sockets(spec.id)) if spec.sockets else None,
             network=network,
         )
-        made = False
+        asked = made = False
         try:
             await anyio.to_thread.run_sync(self._prepare, spec.id, network)
             body = describe(spec, self._config, around)
+            asked = True
             # The engine makes it even when nobody waits any more, and then nobody would know.
             with anyio.CancelScope(shield=True):
                 await self._ask(spec, body)
@@ -215,7 +224,7 @@ class PodmanDriver(Driver):
         finally:
             if not made:
                 with anyio.move_on_after(_UNDO_SECONDS, shield=True):
-                    await self._unmake(spec.id, network)
+                    await self._unmake(spec.id, network, asked=asked)
 
     def _prepare(self, id_: ContainerId, network: Namespace | None) -> None:
         self._parts.places.make(id_)
@@ -229,14 +238,14 @@ class PodmanDriver(Driver):
             kind = ImageError if exc.cause == "image not known" else BackendError
             raise kind(f"Podman does not make container {spec.id}: {exc}") from exc
 
-    async def _unmake(self, id_: ContainerId, network: Namespace | None) -> None:
+    async def _unmake(self, id_: ContainerId, network: Namespace | None, *, asked: bool) -> None:
         try:
-            container = await self._lookup.own(self._lookup.handle(id_))
+            container = await self._lookup.own(self._lookup.handle(id_)) if asked else None
             if container is not None:
                 await self._engine.remove(container.id)
             await self._vacate(id_, network)
         except BackendError:
-            return  # whatever there is bears our label, and is found when the engine is back
+            return  # whatever there is bears our label, or has a place, and is found later
 
     async def _launch(self, id_: ContainerId, container: Container) -> Container:
         await anyio.to_thread.run_sync(self._parts.places.make, id_)
@@ -282,6 +291,20 @@ class PodmanDriver(Driver):
             await self._parts.networks.release(number)
         await anyio.to_thread.run_sync(self._parts.places.remove, id_)
 
+    async def _tidy(self, containers: Sequence[Container]) -> None:
+        """Take away what is on this host of containers that the engine does not have: it may have
+        died in the middle of making them, and then nothing was known to be undone."""
+        listed = {each.labels[ID] for each in containers}
+        for id_ in await anyio.to_thread.run_sync(self._parts.places.all) - listed:
+            seat = self._seat(id_)
+            if seat.turn.locked():
+                continue  # it is being made, or removed
+            async with seat.turn:
+                # One that somebody lists every few seconds is tidied up some other time.
+                with suppress(BackendError):
+                    if await self._lookup.own(self._lookup.handle(id_)) is None:
+                        await self._vacate(id_)
+
     async def _exit(self, id_: ContainerId, container: Container) -> Exit:
         """How it has ended: found out once, and kept for whoever asks later."""
         known = self._parts.places.exit(id_)
@@ -293,6 +316,10 @@ class PodmanDriver(Driver):
         exit_ = exit_of(again, self._parts.witness.ending(container.id))
         if exit_.oom and await self._engine.was_killed(again.id, again.ended_at):
             exit_ = replace(exit_, oom=False)
+        # Two may be here at once, and only the first one has the witness.
+        known = self._parts.places.exit(id_)
+        if known is not None:
+            return known
         self._parts.places.record(id_, exit_)
         self._parts.witness.forget(container.id)
         return exit_
@@ -314,12 +341,15 @@ class PodmanDriver(Driver):
             except EngineUnavailable:
                 await changed.wait()
 
-    async def _look(self, container: Container) -> Container | None:
-        """How it is now; as it was, while the engine cannot say: unknown is not dead."""
+    async def _look(self, container: Container) -> tuple[Container | None, float]:
+        """How it is now, and for how many seconds that holds, should nothing be heard of it. As it
+        was, while the engine cannot say: unknown is not dead."""
         try:
-            return await self._engine.container(container.id)
-        except EngineUnavailable:
-            return container
+            return await self._engine.container(container.id), math.inf
+        except BackendError as exc:
+            if not exc.retryable:
+                raise
+            return container, _AGAIN_SECONDS
 
     async def _find(self, container: Container) -> Found:
         self._parts.witness.watch(container.id, container.pid)

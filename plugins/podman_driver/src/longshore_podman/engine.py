@@ -45,6 +45,8 @@ _DEATH_SECONDS: Final = 5.0
 _TORN: Final = "container not known"
 """To its storage, which it has lost, or has not had yet."""
 """From a signal to the end that it brings about."""
+_CONFLICT: Final = 409
+_FAULT: Final = 500
 _BROKEN: Final = (httpcore.NetworkError, httpcore.TimeoutException)
 
 
@@ -52,7 +54,8 @@ class Refusal(BackendError):
     """The engine has heard, and will not. `status` is HTTP's, `cause` a sentence of Podman's."""
 
     def __init__(self, status: int, cause: str, message: str) -> None:
-        super().__init__(message, retryable=status in {409, 503})
+        # Its faults pass, as a rule: its database is locked, or it lacks descriptors.
+        super().__init__(message, retryable=status == _CONFLICT or status >= _FAULT)
         self.status = status
         self.cause = cause
 

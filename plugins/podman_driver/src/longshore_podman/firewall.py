@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -36,6 +35,8 @@ _IPV4_ROUTES: Final = 0x40
 """`RTMGRP_IPV4_ROUTE` of linux/rtnetlink.h."""
 _BURST_SECONDS: Final = 0.1
 _RETRY_SECONDS: Final = 1.0
+_RULES_SECONDS: Final = 30.0
+"""How long rules may be away that somebody has flushed."""
 _MESSAGES: Final = 1 << 16
 
 
@@ -116,8 +117,9 @@ class Firewall:
         await self._forward()
 
     async def follow(self) -> None:
-        """Let the rules follow the host's default routes. Never ends by itself."""
-        patience = math.inf
+        """Let the rules follow the host's default routes, and lay them again though somebody may
+        have flushed all that there are, which nobody tells. Never ends by itself."""
+        patience = _RULES_SECONDS
         while True:
             with anyio.move_on_after(patience):
                 await anyio.wait_readable(self._routes)
@@ -126,7 +128,7 @@ class Firewall:
             _drain(self._routes)
             try:
                 await self.close()
-                patience = math.inf
+                patience = _RULES_SECONDS
             except BackendError as exc:
                 self._logger.warning("podman_rules_not_laid", extra={"why": str(exc)})
                 patience = _RETRY_SECONDS

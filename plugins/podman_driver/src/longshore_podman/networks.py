@@ -44,15 +44,23 @@ _INTERFACES: Final = Path("/sys/class/net")
 class Networks:
     """One owner's namespaces. Raises BackendError."""
 
-    def __init__(self, plan: Plan, ready: int, firewall: Firewall, logger: logging.Logger) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        ready: int,
+        claimed: frozenset[int],
+        firewall: Firewall,
+        logger: logging.Logger,
+    ) -> None:
         self._plan = plan
         self._firewall = firewall
         self._ready = deque[int]()
         self._size = ready
         self._logger = logger
         self._limiter = anyio.CapacityLimiter(_AT_ONCE)
-        self._claimed = set[int]()
-        """Numbers of namespaces that are being made, or are there."""
+        self._claimed = set(claimed)
+        """Numbers of namespaces that are being made, or are there; or were there, before the host
+        was started again, and are still to be released."""
         self._last = 0
         self._taken = anyio.Event()
 
@@ -159,11 +167,17 @@ class Networks:
 
 @asynccontextmanager
 async def open_networks(
-    plan: Plan, ready: int, logger: logging.Logger, *, host_access: bool
+    plan: Plan,
+    ready: int,
+    logger: logging.Logger,
+    *,
+    host_access: bool,
+    claimed: frozenset[int] = frozenset(),
 ) -> AsyncGenerator[Networks]:
-    """The network, with its bridge up, closed, and namespaces ready."""
+    """The network, with its bridge up, closed, and namespaces ready. Whose number is `claimed` by
+    somebody who is not there any more is made by nobody until it is released."""
     with open_firewall(plan, logger, host_access=host_access) as firewall:
-        networks = Networks(plan, ready, firewall, logger)
+        networks = Networks(plan, ready, claimed, firewall, logger)
         await networks.prepare()
         try:
             async with anyio.create_task_group() as tasks:

@@ -39,6 +39,15 @@ class Places:
             return int((self._root / id_ / "network").read_text())
         return None
 
+    def all(self) -> frozenset[ContainerId]:
+        """Whose places there are."""
+        return frozenset(ContainerId(file.parent.name) for file in self._root.glob("*/sockets"))
+
+    def networks(self) -> frozenset[int]:
+        """The numbers of all that are, or once were, in use: until their place is removed."""
+        numbers = (self.network(id_) for id_ in self.all())
+        return frozenset(number for number in numbers if number is not None)
+
     def remove(self, id_: ContainerId) -> None:
         """Idempotent."""
         with contextlib.suppress(FileNotFoundError):

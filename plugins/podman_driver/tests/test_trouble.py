@@ -1,0 +1,182 @@
+"""An engine that fails now and then, and a host that is started again: nothing is lost or left."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from signal import SIGKILL, SIGTERM
+
+import anyio
+import anyio.to_thread
+import longshore_podman.driver
+import pytest
+from longshore_core import ContainerSpec, EngineUnavailable, Exit, Host, Phase
+from longshore_core.abc import Driver
+
+from tests.engines.between import Exchange, between
+from tests.engines.podman import Podman
+
+Shell = Callable[..., ContainerSpec]
+Opener = Callable[..., object]
+
+
+def namespaces(bridge: str) -> set[str]:
+    there = os.listdir("/run/netns") if os.path.isdir("/run/netns") else []
+    return {name for name in there if name.startswith(bridge)}
+
+
+async def running(driver: Driver, spec: ContainerSpec) -> tuple[object, str]:
+    """Its handle, and the name of its namespace."""
+    handle = await driver.create(spec)
+    attachment = await driver.start(handle)
+    return handle, Path(attachment.netns or "").name
+
+
+async def test_an_engine_that_dies_while_it_makes_a_container_leaves_nothing_on_the_host(
+    open_driver: Opener, podman: Podman, host: Host, shell: Shell, bridge: str, tmp_path: Path
+) -> None:
+    before, away = namespaces(bridge), anyio.Event()
+
+    async def engine(exchange: Exchange) -> None:
+        if exchange.request.endswith("/containers/create"):
+            away.set()
+        if not away.is_set() or back.is_set():
+            await exchange.forward()
+
+    back = anyio.Event()
+    path = podman.address.removeprefix("unix://")
+    async with (
+        between(tmp_path / "between", engine, path) as address,
+        open_driver(address=address) as runtime,
+    ):
+        with pytest.raises(EngineUnavailable):
+            await runtime.driver.create(shell())
+        back.set()
+        # The worker asks so, as it does not know whether there is something to be removed.
+        assert await runtime.driver.survey() == []
+        assert namespaces(bridge) == before
+        assert list(host.state_dir.glob("*/sockets")) == []
+
+
+async def test_what_was_left_by_a_worker_that_was_killed_meanwhile_goes_with_the_next(
+    open_driver: Opener, host: Host, bridge: str
+) -> None:
+    before = namespaces(bridge)
+    async with open_driver():
+        pass
+    place = host.state_dir / "left"
+    (place / "sockets").mkdir(parents=True)
+    (place / "network").write_text("7")
+    async with open_driver() as runtime:
+        assert await runtime.driver.survey() == []
+    assert not place.exists()
+    assert namespaces(bridge) == before
+
+
+async def test_after_a_start_of_the_host_no_namespace_is_taken_for_an_old_one(
+    open_driver: Opener, podman: Podman, shell: Shell, bridge: str
+) -> None:
+    async with open_driver() as runtime:
+        old, name = await running(runtime.driver, shell(name="old"))
+        await runtime.driver.signal(old, SIGKILL)
+        await runtime.driver.wait(old)
+    # What the engine knows stays; what the kernel knew does not.
+    subprocess.run(["ip", "netns", "del", name], check=True)
+    before = namespaces(bridge)
+    async with open_driver(ready_networks=1) as runtime:
+        with anyio.fail_after(10):
+            while not namespaces(bridge) - before:
+                await anyio.sleep(0.01)
+        await runtime.driver.remove(old)
+        new, name = await running(runtime.driver, shell(name="new"))
+        assert name in namespaces(bridge)
+        await runtime.driver.remove(new)
+    assert namespaces(bridge) == before
+
+
+@pytest.mark.parametrize("status", [None, 500])
+async def test_who_waits_learns_of_an_end_that_the_engine_could_not_speak_of_at_once(
+    open_driver: Opener,
+    podman: Podman,
+    shell: Shell,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int | None,
+) -> None:
+    monkeypatch.setattr(longshore_podman.driver, "_AGAIN_SECONDS", 0.1)
+    ended, unable = anyio.Event(), anyio.Event()
+
+    async def engine(exchange: Exchange) -> None:
+        looks = exchange.request.startswith("GET ") and exchange.request.endswith("/json")
+        if not looks or not ended.is_set() or unable.is_set():
+            await exchange.forward()
+            return
+        unable.set()
+        if status is not None:
+            await exchange.answer({"cause": "database is locked", "message": "no"}, status)
+
+    path = podman.address.removeprefix("unix://")
+    exits = list[Exit]()
+    async with (
+        between(tmp_path / "between", engine, path) as address,
+        open_driver(address=address) as runtime,
+    ):
+        handle, _ = await running(runtime.driver, shell())
+
+        async def wait() -> None:
+            exits.append(await runtime.driver.wait(handle))
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wait)
+                await anyio.wait_all_tasks_blocked()
+                ended.set()
+                await anyio.to_thread.run_sync(podman.run, "kill", f"indexify-{handle.id}")
+        assert unable.is_set()
+        assert exits == [Exit(signal=SIGKILL)]
+        await runtime.driver.remove(handle)
+
+
+async def test_many_who_ask_for_an_end_are_told_the_same(driver: Driver, shell: Shell) -> None:
+    # Of an engine's word alone, this is taken for a signal: only who has watched knows better.
+    handle, _ = await running(driver, shell("trap 'exit 137' TERM; while :; do sleep 0.05; done"))
+    told = list[Exit | None]()
+
+    async def wait() -> None:
+        told.append(await driver.wait(handle))
+
+    async def look() -> None:
+        (found,) = await driver.survey()
+        while found.phase is not Phase.EXITED:
+            (found,) = await driver.survey()
+        told.append(found.exit)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(8):
+            tasks.start_soon(wait)
+            tasks.start_soon(look)
+        await driver.signal(handle, SIGTERM)
+    assert told == [Exit(code=137)] * 16
+    await driver.remove(handle)
+
+
+async def test_no_descriptor_is_left_of_a_container_that_somebody_else_removed(
+    driver: Driver, podman: Podman, shell: Shell
+) -> None:
+    before = pidfds()
+    handle, _ = await running(driver, shell())
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(driver.wait, handle)
+        await anyio.wait_all_tasks_blocked()
+        assert pidfds() == before + 1
+        await anyio.to_thread.run_sync(podman.run, "rm", "--force", f"indexify-{handle.id}")
+    assert pidfds() == before
+    await driver.remove(handle)
+
+
+def pidfds() -> int:
+    names = os.listdir("/proc/self/fd")
+    links = [os.path.realpath(f"/proc/self/fd/{name}") for name in names]
+    return sum(link.endswith("[pidfd]") for link in links)
