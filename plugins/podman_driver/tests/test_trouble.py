@@ -162,6 +162,39 @@ async def test_many_who_ask_for_an_end_are_told_the_same(driver: Driver, shell: 
     await driver.remove(handle)
 
 
+async def test_a_program_whose_start_is_cancelled_does_not_run(
+    open_driver: Opener, podman: Podman, shell: Shell, owner: str, tmp_path: Path
+) -> None:
+    asked = anyio.Event()
+
+    async def engine(exchange: Exchange) -> None:
+        if "/exec/" in exchange.request and exchange.request.endswith("/start"):
+            asked.set()
+        await exchange.forward()
+
+    def programs() -> list[str]:
+        lines = podman.run("exec", f"indexify-{handle.id}", "ps", "-o", "args").splitlines()
+        return [line for line in lines if "1234" in line]
+
+    path = podman.address.removeprefix("unix://")
+    async with (
+        between(tmp_path / "between", engine, path) as address,
+        open_driver(address=address) as runtime,
+    ):
+        handle, _ = await running(runtime.driver, shell())
+
+        async def run() -> None:
+            async with runtime.exec.run(handle, ["sleep", "1234"], env={}):
+                await anyio.sleep_forever()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            await asked.wait()
+            tasks.cancel_scope.cancel()
+        assert await anyio.to_thread.run_sync(programs) == []
+        await runtime.driver.remove(handle)
+
+
 async def test_no_descriptor_is_left_of_a_container_that_somebody_else_removed(
     driver: Driver, podman: Podman, shell: Shell
 ) -> None:

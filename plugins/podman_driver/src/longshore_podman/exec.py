@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
-from longshore_core import BackendError, Chunk, Handle
+from longshore_core import BackendError, Chunk, EngineUnavailable, Handle
 from longshore_core.abc import Executor, Running
 
 from longshore_podman.engine import Engine, Hijacked, Refusal
@@ -16,6 +17,7 @@ from longshore_podman.frames import Frames
 from longshore_podman.lookup import Lookup
 from longshore_podman.monitors import end_monitors, kill_monitored
 
+_START_SECONDS: Final = 30.0
 _END_SECONDS: Final = 10.0
 _FIRST_PAUSE: Final = 0.002
 _LONGEST_PAUSE: Final = 0.1
@@ -40,17 +42,42 @@ class PodmanExecutor(Executor):
             **({"WorkingDir": cwd} if cwd else {}),
         }
         try:
-            id_ = await self._engine.prepare_exec(container.id, body)
-            async with self._engine.hijack(f"/exec/{id_}/start") as connection:
-                process = _Process(self._engine, id_, connection)
-                try:
-                    yield process
-                finally:
-                    with anyio.move_on_after(_END_SECONDS, shield=True):
-                        await process.end()
+            async with AsyncExitStack() as stack:
+                # The engine starts it, whoever still waits for that; and then it has to be ended.
+                with anyio.move_on_after(_START_SECONDS, shield=True) as late:
+                    id_ = await self._engine.prepare_exec(container.id, body)
+                    stack.push_async_callback(self._end, id_)
+                    hijack = self._engine.hijack(f"/exec/{id_}/start")
+                    connection = await stack.enter_async_context(hijack)
+                if late.cancelled_caught:
+                    raise EngineUnavailable(f"no program begins within {_START_SECONDS:g} s")
+                await anyio.lowlevel.checkpoint()
+                yield _Process(self._engine, id_, connection)
         except Refusal as exc:
             program = argv[0] if argv else ""
             raise BackendError(f"container {handle.id}: cannot run {program!r}: {exc}") from exc
+
+    async def _end(self, id_: str) -> None:
+        """Kill it, unless it has ended. The engine has no word for that."""
+        with anyio.move_on_after(_END_SECONDS, shield=True):
+            with suppress(BackendError):
+                state = await self._engine.exec_state(id_)
+                if state.is_running and state.pid:
+                    kill_monitored(state.pid, id_)
+                    await _until_ended(self._engine, id_)
+            await anyio.to_thread.run_sync(end_monitors, id_)
+
+
+async def _until_ended(engine: Engine, id_: str) -> int:
+    """Its exit code."""
+    pause = _FIRST_PAUSE
+    while True:
+        state = await engine.exec_state(id_)
+        if not state.is_running:
+            return state.code
+        # Its end is an event that does not say whose.
+        await anyio.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 class _Process(Running):
@@ -77,20 +104,4 @@ class _Process(Running):
                 yield chunk
 
     async def wait(self) -> int:
-        pause = _FIRST_PAUSE
-        while True:
-            state = await self._engine.exec_state(self._id)
-            if not state.is_running:
-                return state.code
-            # Its end is an event that does not say whose.
-            await anyio.sleep(pause)
-            pause = min(pause * 2, _LONGEST_PAUSE)
-
-    async def end(self) -> None:
-        """Kill it, unless it has ended. The engine has no word for that."""
-        with suppress(BackendError):
-            state = await self._engine.exec_state(self._id)
-            if state.is_running and state.pid:
-                kill_monitored(state.pid, self._id)
-                await self.wait()
-        await anyio.to_thread.run_sync(end_monitors, self._id)
+        return await _until_ended(self._engine, self._id)
