@@ -1,6 +1,6 @@
 """Engines as fixtures: `docker_engine`, `podman_engine`. Those who ask for one share it.
 
-Their tests run in one process each.
+Their tests run in one process, one after the other.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tests.engines.dockerd import Docker, open_docker
 from tests.engines.podman import Podman, open_podman
 
 Require = Callable[[object, str], None]
+GROUP = pytest.mark.xdist_group("engines")
 
 
 @pytest.fixture(scope="session")
@@ -42,12 +43,13 @@ def podman_engine(require: Require) -> Iterator[Podman]:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """One engine is enough: with `--dist loadgroup`, its tests run in one process.
+    """One engine of each kind is enough, and one test of them keeps a machine busy: with `--dist
+    loadgroup`, they run in one process.
 
     Here, and not in `pytest_collection_modifyitems`, where pytest-xdist has read the marks before.
     """
-    for engine in engines_of(item):
-        item.add_marker(pytest.mark.xdist_group(engine))
+    if engines_of(item):
+        item.add_marker(GROUP)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pytest
 
 from tests.engines import images
+from tests.engines.fixtures import GROUP
 from tests.engines.podman import remove_network
 from tests.engines.processes import mounts
 from tests.system.harness import System, system, until
@@ -19,8 +20,8 @@ from tests.system.harness import System, system, until
 BRIDGE: Final = "lsp-crashes"
 READY: Final = 2
 KINDS: Final = [
-    pytest.param("docker", marks=pytest.mark.xdist_group("docker")),
-    pytest.param("podman", marks=pytest.mark.xdist_group("podman")),
+    pytest.param("docker", marks=GROUP),
+    pytest.param("podman", marks=GROUP),
 ]
 
 
