@@ -100,7 +100,9 @@ class Config(BaseModel):
 
     host_access: bool = False
     """Whether containers on the worker's own network may open connections to this host, and to
-    link-local addresses, where clouds answer what a machine may know."""
+    link-local addresses, where clouds answer what a machine may know. It holds for all that is on
+    the bridge: another worker of this host that is to have it otherwise needs another `bridge` and
+    `subnet`."""
 
     dns: tuple[str, ...] = ()
     """Name servers of containers. Empty: the host's, as Podman passes them on."""
