@@ -55,17 +55,19 @@ class Exchange:
             async for piece in engine:
                 await self._client.send(piece)
 
-    async def forward_after(self, asked: anyio.Event, told: anyio.Event) -> None:
-        """Have the engine answer, and tell what it said then some time later."""
+    async def engines_answer(self) -> bytes:
+        """Have the engine answer, and tell nobody yet."""
         assert self._engine is not None
         answer = bytearray()
         async with await anyio.connect_unix(self._engine) as engine:
             await engine.send(self._received)
             async for piece in engine:
                 answer += piece
-        asked.set()
-        await told.wait()
-        await self._client.send(bytes(answer))
+        return bytes(answer)
+
+    async def send(self, answer: bytes) -> None:
+        """Tell what the engine has answered."""
+        await self._client.send(answer)
 
     async def lose_answer(self) -> None:
         """Have the engine do it, and tell nobody."""

@@ -236,9 +236,11 @@ async def test_many_come_and_go_with_networks_that_come_and_go_one_by_one(
         under_way.add(path)
         most[0] = max(most[0], len(under_way))
         try:
-            await exchange.forward()
+            answer = await exchange.engines_answer()
         finally:
+            # Before it is told: who hears of it may begin the next at once.
             under_way.discard(path)
+        await exchange.send(answer)
 
     def mode(spec: ContainerSpec) -> str:
         return docker.run(
@@ -280,7 +282,10 @@ async def test_a_network_is_not_taken_away_from_who_came_while_others_were_looke
             # What is there is looked at when the second has a network, and is not in it yet.
             looks.set()
             await wants.wait()
-            await exchange.forward_after(seen, made)
+            answer = await exchange.engines_answer()
+            seen.set()
+            await made.wait()
+            await exchange.send(answer)
         elif f"name=indexify-{second.id}" in exchange.query:
             wants.set()
             await seen.wait()
