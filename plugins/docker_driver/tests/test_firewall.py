@@ -9,14 +9,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import anyio
 import pytest
-from longshore_core import ContainerSpec, Exit
+from longshore_core import ContainerSpec, Exit, NetworkPolicyError
 from longshore_core.abc import Driver
+from longshore_docker import networks
 from longshore_docker.config import Config
 from longshore_docker.firewall import Firewall
 
+from tests.engines.between import Exchange
 from tests.engines.dockerd import Docker
 
 Shell = Callable[..., ContainerSpec]
@@ -85,6 +88,19 @@ def rules(owner: str) -> list[str]:
     command = ["iptables", "-t", "mangle", "-S"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True)
     return [line for line in listed.stdout.splitlines() if bridge_of(owner) in line]
+
+
+def flush(owner: str) -> None:
+    """As a reload of the host's firewall does."""
+    for rule in (line.split() for line in rules(owner) if line.startswith("-A ")):
+        subprocess.run(["iptables", "-t", "mangle", "-D", *rule[1:]], check=True)
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    """For what the driver does by itself, and tells nobody of."""
+    with anyio.fail_after(20):
+        while not await anyio.to_thread.run_sync(holds):
+            await anyio.sleep(0.05)
 
 
 async def its_gateway(docker: Docker, driver: Driver, shell: Shell, owner: str) -> str:
@@ -163,13 +179,94 @@ async def test_rules_come_back_and_go_with_the_network(
         kept = rules(owner)
     # In use, network and rules stay; the next worker finds neither more nor less.
     assert rules(owner) == kept != []
-    for rule in (line.split() for line in kept if line.startswith("-A ")):
-        subprocess.run(["iptables", "-t", "mangle", "-D", *rule[1:]], check=True)
+    flush(owner)
     async with open_driver() as runtime:
         assert not await reaches(runtime.driver, shell, address, host_port)
         assert rules(owner) == kept
         await runtime.driver.remove(handle)
     assert rules(owner) == []
+
+
+async def test_rules_that_somebody_flushed_come_back_while_nothing_happens(
+    open_driver: Opener, shell: Shell, owner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "_RULES_SECONDS", 0.5)
+    async with open_driver() as runtime:
+        handle = await runtime.driver.create(shell())
+        await runtime.driver.start(handle)
+        kept = rules(owner)
+        for _ in range(2):
+            flush(owner)
+            assert rules(owner) != kept
+            await eventually(lambda: rules(owner) == kept)
+        await runtime.driver.remove(handle)
+
+
+async def test_a_sandbox_that_joins_what_is_ready_has_the_rules_looked_at(
+    open_between: Opener, shell: Shell, owner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    armed, looks, go_on = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def engine(exchange: Exchange) -> None:
+        if exchange.request == "GET /containers/json" and armed.is_set() and not looks.is_set():
+            # Whoever keeps networks ready is busy: it is not he who sets the rules.
+            looks.set()
+            await go_on.wait()
+        await exchange.forward()
+
+    async with open_between(engine, ready_networks=2) as runtime:
+        first = await runtime.driver.create(shell(name="first"))
+        await eventually(lambda: len(rules(owner)) > 0)
+        kept = rules(owner)
+        armed.set()
+        await runtime.driver.remove(first)
+        with anyio.fail_after(20):
+            await looks.wait()
+        flush(owner)
+        monkeypatch.setattr(networks, "_RULES_SECONDS", 0.0)
+        handle = await runtime.driver.create(shell(name="second"))
+        assert rules(owner) == kept
+        go_on.set()
+        await runtime.driver.remove(handle)
+
+
+async def test_a_firewall_that_cannot_be_run_is_tried_again(
+    open_scripted: Opener,
+    owner: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(networks, "_RULES_SECONDS", 0.2)
+    monkeypatch.setattr(networks, "_AGAIN_SECONDS", 0.2)
+    async with open_scripted({}) as runtime:
+        await eventually(lambda: rules(owner) != [])
+        kept = rules(owner)
+        with monkeypatch.context() as patch:
+            patch.setenv("PATH", str(tmp_path))
+            await eventually(lambda: "docker_network_not_ready" in caplog.text)
+        assert "cannot run iptables-restore: [Errno 2]" in caplog.records[-1].__dict__["why"]
+        flush(owner)
+        await eventually(lambda: rules(owner) == kept)
+        assert await runtime.driver.survey() == []
+
+
+async def test_a_firewall_that_does_not_read_what_it_is_given_says_why(
+    owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config.model_validate({"address": "unix:///var/run/docker.sock"})
+    firewall = Firewall(bridge_of(owner), config, logging.getLogger("rules"))
+    program = tmp_path / "iptables-restore"
+    program.write_text("#!/bin/sh\nexec <&-\necho no room >&2\nexit 4\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(NetworkPolicyError) as caught:
+        await firewall.set()
+    assert str(caught.value) == (
+        "cannot close the network of sandboxes: iptables-restore: no room; where that is as it "
+        "should be, set driver.host_access to true"
+    )
+    assert caught.value.retryable
 
 
 async def test_what_cannot_be_closed_is_said_once(

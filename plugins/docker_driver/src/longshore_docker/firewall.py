@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -168,7 +169,12 @@ async def _run(*command: str, lines: str = "") -> None:
 async def _done(*command: str, lines: str = "") -> subprocess.CompletedProcess[bytes]:
     """Not left half done by who is cancelled: it takes milliseconds."""
     try:
-        with anyio.fail_after(_COMMAND_SECONDS, shield=True):
-            return await anyio.run_process(command, input=lines.encode(), check=False)
+        # A file, not a pipe: a program that fails at the first line does not read the others.
+        with anyio.fail_after(_COMMAND_SECONDS, shield=True), tempfile.TemporaryFile() as given:
+            given.write(lines.encode())
+            given.seek(0)
+            return await anyio.run_process(command, stdin=given, check=False)
     except TimeoutError as exc:
         raise NetworkPolicyError(f"{command[0]} takes too long", retryable=True) from exc
+    except OSError as exc:
+        raise NetworkPolicyError(f"cannot run {command[0]}: {exc}", retryable=True) from exc

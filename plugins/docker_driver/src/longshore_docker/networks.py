@@ -47,7 +47,7 @@ _ATTEMPTS: Final = 3
 _HOLDER_PIDS: Final = 64
 """A holder is one; the OCI runtime is in there before it, with its threads, and dies of less."""
 _RULES_SECONDS: Final = 30.0
-"""How long rules are taken to be as they were seen."""
+"""How long rules are taken to be as they were seen. To look takes a tenth of a second."""
 _LULL_SECONDS: Final = 0.3
 """Longer than a container takes to be made and started."""
 
@@ -75,6 +75,8 @@ class Networks:
         self._firewall = Firewall(self._bridge, config, host.logger) if self._bridge else None
         self._making = anyio.Lock()
         self._made = False
+        self._setting = anyio.Lock()
+        """While somebody sees to the rules, others wait for what comes of it."""
         self._set_at = (-math.inf, 0)
         """When the rules were last seen to: the time, and how often events had been cut off."""
         self._ready = list[str]()
@@ -101,6 +103,7 @@ class Networks:
     async def take(self) -> Network:
         """A network for a container that is about to be made. To be settled, or given back."""
         self._taken = anyio.current_time()
+        await self._set_rules()
         if self._ready and self._is_sure:
             holder = self._ready.pop(0)
             self._given.add(holder)
@@ -154,8 +157,9 @@ class Networks:
                 patience = math.inf
                 try:
                     await self._lull()
-                    await self._tidy()
+                    # First: what runs, runs on while the engine is away.
                     await self._set_rules()
+                    await self._tidy()
                     await self._fill()
                 except EngineUnavailable:
                     # That it is back is heard of; not that it was only slow.
@@ -164,7 +168,8 @@ class Networks:
                     self._log.warning("docker_network_not_ready", extra={"why": str(exc)})
                     await anyio.sleep(_AGAIN_SECONDS)
                     continue
-                with anyio.move_on_after(patience):
+                # Nobody tells of rules that are gone.
+                with anyio.move_on_after(min(patience, self._rules_hold())):
                     await self._ear.wait()
 
     async def close(self) -> None:
@@ -315,10 +320,20 @@ class Networks:
 
     async def _set_rules(self) -> None:
         """Whoever keeps other rules of the host may have taken ours away with theirs."""
-        now, cuts = anyio.current_time(), self._events.cuts
-        if self._firewall and (now - self._set_at[0] > _RULES_SECONDS or cuts != self._set_at[1]):
-            await self._firewall.set()
-            self._set_at = now, cuts
+        if self._firewall is None or self._rules_hold() > 0:
+            return
+        async with self._setting:
+            if self._rules_hold() <= 0:
+                at = anyio.current_time(), self._events.cuts
+                await self._firewall.set()
+                self._set_at = at
+
+    def _rules_hold(self) -> float:
+        """For how many seconds more the rules are taken to be in force."""
+        if self._firewall is None:
+            return math.inf
+        at, cuts = self._set_at
+        return at + _RULES_SECONDS - anyio.current_time() if cuts == self._events.cuts else 0.0
 
 
 def _is_holder(listed: Listed) -> bool:
