@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import anyio
 import pytest
-from longshore_core import ContainerSpec, Handle
+from longshore_core import ContainerSpec, EngineUnavailable, Handle
 from longshore_core.abc import Driver
 
 from tests.engines.between import Exchange
+from tests.engines.dockerd import Docker
 
 Shell = Callable[..., ContainerSpec]
 Opener = Callable[..., object]
@@ -54,6 +55,74 @@ async def test_leaving_a_program_whose_number_comes_late_kills_it_too(
             pass
         with anyio.fail_after(10):
             await program.wait()
+        await runtime.driver.remove(handle)
+
+
+async def until(docker: Docker, spec: ContainerSpec, program: str, *, runs: bool) -> None:
+    def look() -> bool:
+        return program in docker.run("top", f"indexify-{spec.id}", "-o", "pid,args")
+
+    with anyio.fail_after(20):
+        while await anyio.to_thread.run_sync(look) is not runs:
+            await anyio.sleep(0.05)
+
+
+async def test_a_program_whose_start_is_not_heard_of_is_killed(
+    open_between: Opener, docker: Docker, shell: Shell
+) -> None:
+    spec = shell("exec sleep 2000")
+
+    async def engine(exchange: Exchange) -> None:
+        if exchange.request.startswith("POST /exec/"):
+            await exchange.lose_answer()
+            await until(docker, spec, "sleep 1234", runs=True)
+        else:
+            await exchange.forward()
+
+    async with open_between(engine) as runtime:
+        assert runtime.exec is not None
+        handle = await running(runtime.driver, spec)
+        with pytest.raises(EngineUnavailable, match="went away while asked to start a process"):
+            async with runtime.exec.run(handle, ("sleep", "1234"), env={}):
+                pytest.fail("nobody has said that it runs")
+        await until(docker, spec, "sleep 1234", runs=False)
+        await runtime.driver.remove(handle)
+
+
+async def test_a_program_that_begins_after_its_start_was_cancelled_is_killed(
+    open_between: Opener, docker: Docker, shell: Shell
+) -> None:
+    spec = shell("exec sleep 2000")
+    asked, looked, begun = anyio.Event(), anyio.Event(), anyio.Event()
+
+    async def engine(exchange: Exchange) -> None:
+        if exchange.request.startswith("POST /exec/"):
+            asked.set()
+            await looked.wait()
+            await exchange.lose_answer()
+            begun.set()
+            return
+        await exchange.forward()
+        if exchange.request.startswith("GET /exec/"):
+            looked.set()
+
+    async with open_between(engine) as runtime:
+        executor = runtime.exec
+        assert executor is not None
+        handle = await running(runtime.driver, spec)
+
+        async def run() -> None:
+            async with executor.run(handle, ("sleep", "1234"), env={}):
+                pytest.fail("nobody has said that it runs")
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            with anyio.fail_after(20):
+                await asked.wait()
+            tasks.cancel_scope.cancel()
+        with anyio.fail_after(20):
+            await begun.wait()
+        await until(docker, spec, "sleep 1234", runs=False)
         await runtime.driver.remove(handle)
 
 

@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGKILL, pidfd_send_signal
-from typing import Final
+from typing import Any, Final
 
 import anyio
+import anyio.lowlevel
 from longshore_core import BackendError, Chunk, Handle, Usage
 from longshore_core.abc import Executor, LogStore, Meter, Pauser, Running
 
@@ -108,23 +109,29 @@ class Processes(Executor):
     ) -> AsyncGenerator[Running]:
         container = await self.driver.running(handle)
         exec_id = await self.edges.engine.exec_create(container.id, argv, env, cwd)
-        async with self.streams.attached(exec_id) as attached:
-            process = Process(self.edges, container.name, exec_id, attached)
-            try:
-                yield process
-            finally:
-                if self.local:
-                    with anyio.move_on_after(_END_SECONDS, shield=True):
-                        await self._end(container, exec_id)
+        # Who was cancelled meanwhile has nothing to end yet.
+        await anyio.lowlevel.checkpoint()
+        try:
+            async with self.streams.attached(exec_id) as attached:
+                yield Process(self.edges, container.name, exec_id, attached)
+        finally:
+            if self.local:
+                with anyio.move_on_after(_END_SECONDS, shield=True):
+                    await self._end(container, exec_id)
 
     async def _end(self, container: Container, exec_id: str) -> None:
         with contextlib.suppress(BackendError):
-            while (state := await self.edges.engine.exec_inspect(exec_id))["Running"]:
+            while is_alive(state := await self.edges.engine.exec_inspect(exec_id)):
                 if state["Pid"]:
                     kill_member(container.id, state["Pid"])
                     break
-                # It has begun, and its number is not written down yet.
+                # It was asked for, and has not begun, or its number is not written down yet.
                 await anyio.sleep(_NUMBER_SECONDS)
+
+
+def is_alive(state: Mapping[str, Any]) -> bool:
+    """Whether a process runs, or may do so yet: the engine is slow to begin when it is busy."""
+    return state["Running"] or state["ExitCode"] is None
 
 
 def kill_member(container_id: str, pid: int) -> None:
