@@ -58,6 +58,8 @@ class Listed:
     labels: Mapping[str, str]
     is_running: bool
     network_mode: str
+    sources: frozenset[str]
+    """What of the engine's host is mounted in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,7 @@ def read_listed(answer: Mapping[str, Any]) -> Listed:
         labels=answer.get("Labels") or {},
         is_running=answer["State"] == "running",
         network_mode=answer["HostConfig"]["NetworkMode"],
+        sources=frozenset(mount.get("Source", "") for mount in answer.get("Mounts") or ()),
     )
 
 

@@ -170,7 +170,7 @@ class DockerDriver(Driver):
         self._seats.pop(handle.id, None)
 
     async def survey(self) -> Sequence[Found]:
-        """List by owner, then look at each."""
+        """List by owner, then look at each. What failed creates left on the host goes."""
         try:
             with anyio.fail_after(_GONE_SECONDS):
                 return await self._survey()
@@ -198,6 +198,14 @@ class DockerDriver(Driver):
     # Making.
 
     async def _make(self, spec: ContainerSpec, image: Image) -> None:
+        try:
+            await self._make_anew(spec, image)
+        except BaseException:
+            # Perhaps nobody could say whether there is a container that has the sockets.
+            self._sockets.disclaim(spec.id)
+            raise
+
+    async def _make_anew(self, spec: ContainerSpec, image: Image) -> None:
         while (existing := await self._create(spec, image)) is not None:
             self._refuse_foreign(spec.id, existing)
             # What runs is in the middle of its life, whatever it was made from.
@@ -331,7 +339,9 @@ class DockerDriver(Driver):
     # Looking.
 
     async def _survey(self) -> list[Found]:
+        unclaimed = await self._in_thread(self._sockets.unclaimed)
         listed = await self._engine.labelled(f"{OWNER}={self._owner}")
+        await self._sweep(unclaimed.difference(*(each.sources for each in listed)))
         # An image that somebody makes of a container has its labels, and so has what it is run in.
         ours = (each for each in listed if CONTAINER in each.labels)
         names = [e.name for e in ours if e.name == name_of(ContainerId(e.labels[CONTAINER]))]
@@ -345,6 +355,13 @@ class DockerDriver(Driver):
         looks = [partial(look, name) for name in names]
         await together(looks, at_once=_AT_ONCE)
         return [found[name] for name in sorted(found)]
+
+    async def _sweep(self, unused: frozenset[str]) -> None:
+        if unused:
+            # The state directory may have been another owner's, whose containers live on.
+            listed = await self._engine.labelled(OWNER)
+            unused = unused.difference(*(each.sources for each in listed))
+            await self._in_thread(self._sockets.sweep, unused)
 
     async def _find(self, container: Container) -> Found:
         id_ = ContainerId(container.labels[CONTAINER])

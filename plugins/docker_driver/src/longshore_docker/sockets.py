@@ -11,6 +11,7 @@ import io
 import os
 import shutil
 import tarfile
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -20,12 +21,19 @@ ACCOUNTS: Final = "/etc/passwd"
 
 
 class Sockets:
-    """By container id, for one owner. Blocking: for a thread."""
+    """By container id, for one owner. Blocking: for a thread.
+
+    Those that are made are claimed until they are discarded, or nobody knows whether a container
+    has them. What is not claimed, and no container has, is left over: also of a worker before.
+    """
 
     def __init__(self, state_dir: Path, owner: str) -> None:
         self._root = state_dir.resolve() / "sockets"
         self._owner = owner
         self._root.mkdir(mode=0o700, exist_ok=True)
+        self._claimed = set[str]()
+        self._turn = threading.Lock()
+        """What is claimed is not swept."""
 
     def path(self, id_: ContainerId) -> str:
         mark = hashlib.sha256(f"{self._owner}\0{id_}".encode()).hexdigest()[:24]
@@ -33,7 +41,9 @@ class Sockets:
 
     def make(self, id_: ContainerId) -> None:
         """Idempotent: one that is there is kept, with all that is in it."""
-        os.makedirs(self.path(id_), mode=0o700, exist_ok=True)
+        with self._turn:
+            self._claimed.add(self.path(id_))
+            os.makedirs(self.path(id_), mode=0o700, exist_ok=True)
 
     def give(self, id_: ContainerId, uid: int, gid: int) -> None:
         """Have it belong to a user. Raises BackendError when this process may not."""
@@ -47,7 +57,24 @@ class Sockets:
 
     def discard(self, id_: ContainerId) -> None:
         """Idempotent."""
-        shutil.rmtree(self.path(id_), ignore_errors=True)
+        with self._turn:
+            shutil.rmtree(self.path(id_), ignore_errors=True)
+            self.disclaim(id_)
+
+    def disclaim(self, id_: ContainerId) -> None:
+        """Leave it to `sweep`, if no container has it. Does not block."""
+        self._claimed.discard(self.path(id_))
+
+    def unclaimed(self) -> frozenset[str]:
+        """The paths of those of which only the engine knows whether a container has them."""
+        return frozenset(str(each) for each in self._root.iterdir()) - self._claimed
+
+    def sweep(self, paths: frozenset[str]) -> None:
+        """Remove those of the paths that are not claimed by now."""
+        for path in paths:
+            with self._turn:
+                if path not in self._claimed:
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def ids(user: str, accounts: str | None) -> tuple[int, int]:
