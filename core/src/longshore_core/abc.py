@@ -73,7 +73,7 @@ class Plug(Generic[ConfigT, ThingT]):
 
     The model is pydantic's; `type` is the entry point's name and never reaches it. `open` is
     entered once, before the worker takes work, with a deadline of 120 seconds, and left last: its
-    exit path is its `finally`, shielded, with a deadline of 10 seconds. Both happen in one task, so
+    exit path is its `finally`, shielded, with a deadline of 30 seconds. Both happen in one task, so
     it may hold a task group open; what fails in there ends the worker, which names the plugin.
     """
 

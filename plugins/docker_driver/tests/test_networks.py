@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import longshore_docker
 import pytest
 from longshore_core import ContainerSpec, EngineUnavailable, Exit, Handle
 from longshore_core.abc import Driver, Runtime
@@ -365,6 +366,43 @@ async def test_an_engine_that_is_too_busy_to_remove_is_asked_again(
         pass
     assert left_of(owner) == ([], [])
     assert {request.split("/")[1] for request in refused} == {"containers", "networks"}
+
+
+@pytest.mark.parametrize("stands", ["DELETE /containers/.*", "POST /containers/.*/start"])
+async def test_an_engine_that_stands_still_is_left_in_time_and_tidied_by_the_next_worker(
+    open_between: Callable[..., object],
+    open_driver: Callable[..., object],
+    holders: Callable[[], int],
+    owner: str,
+    left_of: Left,
+    monkeypatch: pytest.MonkeyPatch,
+    stands: str,
+) -> None:
+    monkeypatch.setattr(longshore_docker, "_CLOSE_SECONDS", 2.0, raising=False)
+    armed, still = anyio.Event(), anyio.Event()
+
+    async def engine(exchange: Exchange) -> None:
+        if armed.is_set() and re.fullmatch(stands, exchange.request):
+            still.set()
+            await anyio.sleep_forever()
+        await exchange.forward()
+
+    if stands.startswith("POST"):
+        armed.set()
+    async with open_between(engine, ready_networks=1):
+        if armed.is_set():
+            with anyio.fail_after(60):
+                await still.wait()
+        else:
+            await eventually(lambda: holders() == 1)
+            armed.set()
+        began = anyio.current_time()
+    # Each request alone is waited for for a minute.
+    assert anyio.current_time() - began < 10
+    assert left_of(owner) != ([], [])
+    async with open_driver(ready_networks=1):
+        pass
+    assert left_of(owner) == ([], [])
 
 
 async def test_without_a_network_there_is_none(

@@ -34,8 +34,9 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., None])
 DEFAULT_API: Final = "127.0.0.1:8900"
 STARTUP_SECONDS: Final = 60.0
 PROBE_SECONDS: Final = 1.0
-WORKER_STOP_SECONDS: Final = 30.0
-"""Longer than the worker's own grace: it removes its sandboxes."""
+WORKER_STOP_SECONDS: Final = 60.0
+"""Longer than the worker's own grace, in which it removes its sandboxes, and than what its driver
+has to let go of an engine that stands still."""
 STOP_SECONDS: Final = 10.0
 
 

@@ -61,7 +61,7 @@ from longshore_core.process import config
 ThingT = TypeVar("ThingT")
 
 OPEN_SECONDS: Final = 120.0
-CLOSE_SECONDS: Final = 10.0
+CLOSE_SECONDS: Final = 30.0
 _STORED: Final[Mapping[type, TypeAdapter[Any]]] = MappingProxyType(
     {kind: TypeAdapter(kind) for kind in (Attachment, Exit, Found, Handle)}
 )

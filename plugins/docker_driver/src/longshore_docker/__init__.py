@@ -37,6 +37,8 @@ from longshore_docker.streams import Streams
 __version__ = "0.1.0"
 
 _LOOK_SECONDS = 5
+_CLOSE_SECONDS = 25.0
+"""With what is under way when it begins. The kernel waits for 30."""
 
 
 @hookimpl
@@ -65,17 +67,20 @@ async def open_docker(config: Config, host: Host) -> AsyncGenerator[Runtime, Non
             tasks.start_soon(networks.run)
             tasks.start_soon(_prepull, config, images, host)
             driver = DockerDriver(config, host, edges)
-            yield Runtime(
-                driver=driver,
-                facts=facts,
-                images=images,
-                health=Health(engine, events, local=config.is_local),
-                pause=Freezer(driver, engine),
-                usage=Counters(driver, engine),
-                logs=Logs(driver, streams),
-                exec=Processes(driver, edges, streams, config.is_local),
-            )
-            tasks.cancel_scope.cancel()
+            try:
+                yield Runtime(
+                    driver=driver,
+                    facts=facts,
+                    images=images,
+                    health=Health(engine, events, local=config.is_local),
+                    pause=Freezer(driver, engine),
+                    usage=Counters(driver, engine),
+                    logs=Logs(driver, streams),
+                    exec=Processes(driver, edges, streams, config.is_local),
+                )
+            finally:
+                engine.hurry(_CLOSE_SECONDS)
+                tasks.cancel_scope.cancel()
     finally:
         await networks.close()
         with anyio.CancelScope(shield=True):

@@ -2,12 +2,13 @@
 
 The SDK blocks, so each call runs in a thread, of which there is a fixed number. What only asks is
 abandoned when its caller is cancelled; what makes or ends something is waited for, so that the
-caller knows what there is. Streams are in `longshore_docker.streams`.
+caller knows what there is, until the worker closes. Streams are in `longshore_docker.streams`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 import socket
 import threading
@@ -65,8 +66,19 @@ class Engine:
         self.address = address
         self._act_seconds = act_seconds
         self._limiter = anyio.CapacityLimiter(_THREADS)
+        self._free = anyio.CapacityLimiter(math.inf)
+        """For those whom the other one has let in."""
+        self._acts = set[anyio.CancelScope]()
+        self.patience = math.inf
+        """Until when anybody waits for anything."""
         self._making = threading.Lock()
         self._clients: tuple[Any, Any] | None = None
+
+    def hurry(self, seconds: float) -> None:
+        """Also what makes or ends something is waited for no longer than this, from now on."""
+        self.patience = anyio.current_time() + seconds
+        for scope in self._acts:
+            scope.deadline = self.patience
 
     def close(self) -> None:
         """Let go of what is kept open. Blocks for a moment at most."""
@@ -253,9 +265,19 @@ class Engine:
                 self._knock()
                 return call(self._client()[index])
 
-        return await anyio.to_thread.run_sync(
-            work, limiter=self._limiter, abandon_on_cancel=index == 0
-        )
+        async with self._limiter:
+            if index == 0:
+                return await self._abandonable(work)
+            with anyio.CancelScope(shield=True, deadline=self.patience) as scope:
+                self._acts.add(scope)
+                try:
+                    return await self._abandonable(work)
+                finally:
+                    self._acts.discard(scope)
+        raise EngineBusy(f"the worker closes, and does not wait for the engine to {what}")
+
+    async def _abandonable(self, work: Callable[[], ResultT]) -> ResultT:
+        return await anyio.to_thread.run_sync(work, limiter=self._free, abandon_on_cancel=True)
 
     def _knock(self) -> None:
         """Raise OSError when nobody listens. The SDK would leave a socket open."""

@@ -39,7 +39,6 @@ from longshore_docker.specification import NETWORK_ROLE, OWNER, ROLE
 IMAGE: Final = "longshore/pause"
 _HOLDER: Final = "longshore-network-"
 _AGAIN_SECONDS: Final = 5.0
-_CLOSE_SECONDS: Final = 8.0
 _CLOSE_PAUSE_SECONDS: Final = 0.1
 _UNDO_SECONDS: Final = 8.0
 _RETIRE_SECONDS: Final = 2.0
@@ -173,8 +172,9 @@ class Networks:
                     await self._ear.wait()
 
     async def close(self) -> None:
-        """Remove what is ready and unused, and the network when nobody is in it."""
-        with anyio.move_on_after(_CLOSE_SECONDS, shield=True) as late:
+        """Remove what is ready and unused, and the network when nobody is in it, for as long as
+        the engine is waited for. What is left is the next worker's to find."""
+        with anyio.CancelScope(shield=True, deadline=self._engine.patience) as late:
             # A busy engine may refuse at first: what it removes at the moment is still there.
             while not await self._has_gone():  # noqa: ASYNC110 -- nobody tells
                 await anyio.sleep(_CLOSE_PAUSE_SECONDS)
