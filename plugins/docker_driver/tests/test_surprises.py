@@ -100,9 +100,12 @@ async def test_a_configuration_that_is_none_is_named(
 ) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps(content))
-    async with open_scripted({}) as runtime:
-        with pytest.raises(BackendError, match="configuration of the worker's user is malformed"):
-            await runtime.driver.create(shell(image="example.com/x"))
+    # Nor is the engine asked again and again on the way out, as one that is busy.
+    with anyio.fail_after(5):
+        async with open_scripted({}) as runtime:
+            words = "configuration of the worker's user is malformed"
+            with pytest.raises(BackendError, match=words):
+                await runtime.driver.create(shell(image="example.com/x"))
 
 
 async def test_a_configuration_that_is_a_directory_has_no_credentials(

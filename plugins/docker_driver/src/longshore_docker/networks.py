@@ -197,7 +197,7 @@ class Networks:
                 await self._engine.remove_network(self.name)
         except BackendError as exc:
             self._log.debug("docker_network_not_gone", extra={"why": str(exc)})
-            return isinstance(exc, EngineUnavailable) and not isinstance(exc, EngineBusy)
+            return not isinstance(exc, Refused | EngineBusy)
         return not unused
 
     # Keeping.
