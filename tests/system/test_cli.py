@@ -18,7 +18,7 @@ import termios
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -27,7 +27,7 @@ from longshore import Sandbox
 from tests.system.harness import System, free_port, system, until
 from tests.system.test_sdk import first_process
 
-pytestmark = [pytest.mark.xdist_group("sdk"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(120)]
 PATIENCE = 30.0
 LONGSHORE = [sys.executable, "-m", "longshore", "sandbox"]
 
@@ -285,7 +285,6 @@ class TestExec:
             assert process.stderr.read() == b""
         assert [one.running for one in sandbox.processes() if one.name == "endless"] == [False]
 
-    @pytest.mark.alone
     def test_a_sandbox_that_is_killed_is_told_of_in_time(self, whole: System) -> None:
         with Sandbox.create() as doomed:
             process = subprocess.Popen(
@@ -464,7 +463,10 @@ class TestPort:
         with (
             sandbox.start([sys.executable, "-m", "http.server", str(remote), "-d", "/usr"]),
             subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+            ExitStack() as stack,
         ):
+            # It would not end by itself, should what follows fail.
+            stack.callback(process.kill)
             assert process.stdout is not None
             assert process.stderr is not None
             found = re.fullmatch(rb"127\.0\.0\.1:(\d+) -> \d+\n", process.stdout.readline())

@@ -18,7 +18,7 @@ from longshore import AsyncSandbox, Sandbox, deadline
 from tests.system.harness import System, system
 from tests.system.test_sdk import descriptors
 
-pytestmark = [pytest.mark.xdist_group("sdk"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(120)]
 ECHO = """
 import socket
 server = socket.create_server(("127.0.0.1", 0))

@@ -23,7 +23,7 @@ from tests.system.harness import system
 from tests.system.test_sdk import meanwhile
 from tests.system.test_sdk_channels import ECHO
 
-pytestmark = [pytest.mark.xdist_group("sdk"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(120)]
 
 
 @asynccontextmanager
