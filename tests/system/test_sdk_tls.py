@@ -34,8 +34,8 @@ async def front(context: ssl.SSLContext, port: int) -> AsyncGenerator[str]:
         try:
             async for piece in source:
                 await sink.send(piece)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            pass  # The other one is told below.
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream):
+            pass  # The other one is told below. (By TLS, sending may find the end of the stream.)
         scope.cancel()
 
     async def serve(client: ByteStream) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 Daemon = Any
 TEXT, BINARY, CLOSE = 1, 2, 8
+LOOPBACKS = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 TOKEN = b"Longshore-Sandbox-Token: the-token\r\n"
 
 
@@ -23,8 +24,7 @@ def listening(
     serve: Callable[[socket.socket], None], family: int = socket.AF_INET
 ) -> Iterator[int]:
     """A server for one connection; its port."""
-    with socket.socket(family) as listener:
-        listener.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+    with bound(family) as listener:
         listener.listen()
         listener.settimeout(20)
 
@@ -41,6 +41,22 @@ def listening(
         finally:
             thread.join(20)
             assert not thread.is_alive()
+
+
+@contextmanager
+def bound(family: int) -> Iterator[socket.socket]:
+    """To a port of the loopback that nobody else has, by the other family of addresses either."""
+    (address,) = (one for one in LOOPBACKS if one[0] == family)
+    (other,) = (one for one in LOOPBACKS if one[0] != family)
+    while True:
+        with socket.socket(family) as sock, socket.socket(other[0]) as held:
+            sock.bind((address[1], 0))
+            try:
+                held.bind((other[1], sock.getsockname()[1]))
+            except OSError:
+                continue
+            yield sock
+            return
 
 
 def receive_all(tunnel: Any) -> tuple[bytes, int, str]:
