@@ -136,7 +136,8 @@ def surroundings(driver: str) -> Iterator[list[str]]:
         elif driver in ENGINES:
             kind, open_engine = ENGINES[driver]
             with open_engine(private=True) as engine:
-                options = {"address": engine.address}
+                # Each law opens the driver anew: a pool is filled, and emptied, as often.
+                options = {"address": engine.address, "ready_networks": 1}
                 module = shlex.join([sys.executable, "-m", kind.__module__])
                 stop, start = (f"{module} {word} {engine.directory}" for word in ("stop", "start"))
                 yield arguments(config, options, engine.load(images.BASE), stop, start)
