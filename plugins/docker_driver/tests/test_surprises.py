@@ -101,7 +101,7 @@ async def test_a_configuration_that_is_none_is_named(
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     (tmp_path / "config.json").write_text(json.dumps(content))
     # Nor is the engine asked again and again on the way out, as one that is busy.
-    with anyio.fail_after(5):
+    with anyio.fail_after(15):
         async with open_scripted({}) as runtime:
             words = "configuration of the worker's user is malformed"
             with pytest.raises(BackendError, match=words):

@@ -28,6 +28,7 @@ from docker.credentials.errors import StoreError
 from longshore_core import BackendError, EngineUnavailable, ImageError
 from longshore_core.address import TcpAddress, UnixAddress
 
+from longshore_docker import transport
 from longshore_docker.answers import (
     Container,
     Image,
@@ -305,6 +306,7 @@ class Engine:
         }
         with _configured():
             client = cast("Any", docker.APIClient(**options))
+        transport.mount(client, base, seconds, _THREADS)
         # Connections cost next to nothing, and those that wait for work cost a descriptor each.
         client.headers["Connection"] = "close"
         return client

@@ -1,0 +1,44 @@
+"""The SDK's way over a Unix socket, but for the socket that it leaves open when nobody listens."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, cast
+
+from docker.transport import unixconn
+from longshore_core.address import TcpAddress, UnixAddress
+
+
+class _Connection(unixconn.UnixHTTPConnection):  # type: ignore[misc]  # untyped
+    def connect(self) -> None:
+        sock = socket.socket(socket.AF_UNIX)
+        try:
+            sock.settimeout(cast("Any", self).timeout)
+            sock.connect(cast("Any", self).unix_socket)
+        except BaseException:
+            sock.close()
+            raise
+        self.sock = sock
+
+
+class _Pool(unixconn.UnixHTTPConnectionPool):  # type: ignore[misc]  # untyped
+    def _new_conn(self) -> Any:
+        own = cast("Any", self)
+        return cast("Any", _Connection)(own.base_url, own.socket_path, own.timeout)
+
+
+class _Adapter(unixconn.UnixHTTPAdapter):  # type: ignore[misc]  # untyped
+    def get_connection(self, url: Any, proxies: Any = None) -> Any:
+        own = cast("Any", self)
+        with own.pools.lock:
+            if own.pools.get(url) is None:
+                make = cast("Any", _Pool)
+                own.pools[url] = make(url, own.socket_path, own.timeout, maxsize=own.max_pool_size)
+            return own.pools[url]
+
+
+def mount(client: Any, address: UnixAddress | TcpAddress, seconds: float, connections: int) -> None:
+    """Have an `APIClient` of an engine on this host go this way from now on."""
+    if isinstance(address, UnixAddress):
+        adapter = cast("Any", _Adapter)(address.path, seconds, max_pool_size=connections)
+        client.mount("http+docker://", adapter)
