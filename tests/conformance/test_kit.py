@@ -181,6 +181,31 @@ def test_a_law_is_given_more_time_by_who_is_patient() -> None:
     assert outcome.verdict == Failed(message="was not done within 0.3 s")
 
 
+def faulty_removal(fault: dict[str, object]) -> dict[str, object]:
+    return {"wraps": {"type": "reference"}, "faults": [{"at": "remove.before", **fault}]}
+
+
+def test_what_a_law_has_made_is_removed_many_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("longshore_core.testing.bench.TIDY_SECONDS", 3.0)
+    laws = [law for law in DRIVER_LAWS if law.id == "F4"]
+    settings = Settings(image="example/image:1")
+    options = faulty_removal({"do": "delay", "seconds": 0.2})  # of each of 40
+    [outcome] = anyio.run(lambda: run_laws("faulty", laws, options=options, settings=settings))
+    assert isinstance(outcome.verdict, Passed)
+
+
+def test_a_driver_that_does_not_remove_what_a_law_has_made_fails_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("longshore_core.testing.bench.TIDY_SECONDS", 0.1)
+    laws = [law for law in DRIVER_LAWS if law.id == "F5"]
+    settings = Settings(image="example/image:1")
+    options = faulty_removal({"do": "hang"})
+    [outcome] = anyio.run(lambda: run_laws("faulty", laws, options=options, settings=settings))
+    assert isinstance(outcome.verdict, Failed)
+    assert "could not be removed in time" in outcome.verdict.reason
+
+
 def test_what_a_driver_does_not_declare_is_not_asked_of_it() -> None:
     law = next(law for law in DRIVER_LAWS if law.id == "M1")
     (outcome,) = anyio.run(lambda: run_laws("reference", [law]))

@@ -42,6 +42,7 @@ ThingT = TypeVar("ThingT")
 
 HANDLE: Final = TypeAdapter(Handle)
 TIDY_SECONDS: Final = 20.0
+_TIDY_AT_ONCE: Final = 8
 _READY_SECONDS: Final = 1.0
 """What a program may take to prepare itself that cannot say when it has."""
 _FIRST_OWNER: Final = "worker-1/driver"
@@ -104,9 +105,10 @@ class SeamBench(Generic[ThingT]):
     async def open(self) -> None:
         self._thing = await self.stack.enter_async_context(self.subject.open(self.host()))
 
-    async def tidy(self) -> None:
-        """End what the law has left open."""
+    async def tidy(self) -> bool:
+        """End what the law has left open. Whether all that it has left could be taken away."""
         await self.stack.aclose()
+        return True
 
     def host(self, owner: str = _FIRST_OWNER, *, state: str = "state") -> Host:
         """What a plugin is lent. An owner of another name is another worker."""
@@ -182,18 +184,17 @@ class Bench(SeamBench[Runtime]):
         async with self._opened(self.host(owner, state=state)) as runtime:
             yield self._adapted(runtime)
 
-    async def tidy(self) -> None:
-        """Remove what the law has left, and close the driver."""
-        # Beside the trace: what is tidied away is no part of the law.
-        driver = AdaptedDriver(self.thing, self.subject.origin)
+    async def tidy(self) -> bool:
+        """Remove what the law has left, and close the driver. Whether all went in time."""
         try:
             # The law may have been cut short; what it has started must end all the same.
-            with anyio.move_on_after(TIDY_SECONDS, shield=True):
-                for found in await driver.survey():
-                    await driver.remove(found.handle)
+            seconds = TIDY_SECONDS * self.settings.patience
+            with anyio.move_on_after(seconds, shield=True) as scope:
+                await self._remove_all()
         finally:
             # Not in a scope of ours: what was opened before it has scopes of its own.
             await self.stack.aclose()
+        return not scope.cancelled_caught
 
     # Containers.
 
@@ -263,6 +264,19 @@ class Bench(SeamBench[Runtime]):
         )
         sandbox.trace = self.trace.append
         return sandbox
+
+    async def _remove_all(self) -> None:
+        # Beside the trace: what is tidied away is no part of the law.
+        driver = AdaptedDriver(self.thing, self.subject.origin)
+        limit = anyio.CapacityLimiter(_TIDY_AT_ONCE)
+
+        async def remove(handle: Handle) -> None:
+            async with limit:
+                await driver.remove(handle)
+
+        async with anyio.create_task_group() as tasks:
+            for found in await driver.survey():
+                tasks.start_soon(remove, found.handle)
 
     async def _open(self, owner: str) -> None:
         runtime = await self.stack.enter_async_context(self._opened(self.host(owner)))

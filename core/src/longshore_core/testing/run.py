@@ -16,6 +16,7 @@ from anyio import to_thread
 
 from longshore_core._errors import LongshoreError
 from longshore_core.testing.bench import Bench, SeamBench, Settings
+from longshore_core.testing.expect import expect
 from longshore_core.testing.host import VANISH_SECONDS, HostView, find_leaks
 from longshore_core.testing.law import (
     Environment,
@@ -132,8 +133,10 @@ async def open_bench(
     await bench.open()
     try:
         yield bench
-    finally:
+    except BaseException:
         await bench.tidy()
+        raise
+    expect(await bench.tidy(), "what it had made could not be removed in time")
 
 
 async def _with_leaks(verdict: Verdict, view: HostView, bench: SeamBench[Any] | None) -> Verdict:
