@@ -313,12 +313,11 @@ async def test_a_network_is_not_taken_away_from_who_came_while_others_were_looke
 
 
 async def test_a_holder_that_an_engine_fails_to_start_is_made_again(
-    open_pool: Callable[..., object],
-    docker: Docker,
+    open_between: Callable[..., object],
+    holders: Callable[[], int],
     owner: str,
     shell: Shell,
     left_of: Left,
-    tmp_path: Path,
 ) -> None:
     armed, refused = anyio.Event(), list[str]()
 
@@ -331,11 +330,8 @@ async def test_a_holder_that_an_engine_fails_to_start_is_made_again(
         else:
             await exchange.forward()
 
-    path = docker.address.removeprefix("unix://")
-    async with (
-        between(tmp_path / "between", engine, path) as address,
-        open_pool(1, address=address) as runtime,
-    ):
+    async with open_between(engine, ready_networks=1) as runtime:
+        await eventually(lambda: holders() == 1)
         armed.set()
         handles = [await running(runtime.driver, shell(name=name)) for name in ("one", "two")]
         for handle in handles:
@@ -378,7 +374,7 @@ async def test_an_engine_that_stands_still_is_left_in_time_and_tidied_by_the_nex
     monkeypatch: pytest.MonkeyPatch,
     stands: str,
 ) -> None:
-    monkeypatch.setattr(longshore_docker, "_CLOSE_SECONDS", 2.0, raising=False)
+    monkeypatch.setattr(longshore_docker, "_CLOSE_SECONDS", 2.0)
     armed, still = anyio.Event(), anyio.Event()
 
     async def engine(exchange: Exchange) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,6 +16,7 @@ from longshore_core.testing.bench import bare_host
 from longshore_podman import longshore_driver
 
 from tests.engines import images
+from tests.engines.between import Behaviour, between
 from tests.engines.podman import Podman, remove_network
 from tests.loops import ASYNCIO, Backend
 
@@ -70,6 +71,22 @@ def open_driver(
         given = {"address": podman.address, "ready_networks": 0, **config}
         network = {} if "network" in config else {"bridge": bridge, "subnet": SUBNET}
         return plug.open(plug.config.model_validate({**network, **given}), lent)
+
+    return open_
+
+
+@pytest.fixture
+def open_between(open_driver: Opener, podman: Podman, tmp_path: Path) -> Opener:
+    """Open the driver on the real engine, with somebody who stands between them."""
+
+    @asynccontextmanager
+    async def open_(behaviour: Behaviour, **config: object) -> AsyncGenerator[Runtime]:
+        path = podman.address.removeprefix("unix://")
+        async with (
+            between(tmp_path / "between", behaviour, path) as address,
+            open_driver(address=address, **config) as runtime,
+        ):
+            yield runtime
 
     return open_
 

@@ -15,7 +15,7 @@ import pytest
 from longshore_core import ContainerSpec, EngineUnavailable, Exit, Host, Phase
 from longshore_core.abc import Driver
 
-from tests.engines.between import Exchange, between
+from tests.engines.between import Exchange
 from tests.engines.podman import Podman
 
 Shell = Callable[..., ContainerSpec]
@@ -35,9 +35,9 @@ async def running(driver: Driver, spec: ContainerSpec) -> tuple[object, str]:
 
 
 async def test_an_engine_that_dies_while_it_makes_a_container_leaves_nothing_on_the_host(
-    open_driver: Opener, podman: Podman, host: Host, shell: Shell, bridge: str, tmp_path: Path
+    open_between: Opener, host: Host, shell: Shell, bridge: str
 ) -> None:
-    before, away = namespaces(bridge), anyio.Event()
+    before, away, back = namespaces(bridge), anyio.Event(), anyio.Event()
 
     async def engine(exchange: Exchange) -> None:
         if exchange.request.endswith("/containers/create"):
@@ -45,12 +45,7 @@ async def test_an_engine_that_dies_while_it_makes_a_container_leaves_nothing_on_
         if not away.is_set() or back.is_set():
             await exchange.forward()
 
-    back = anyio.Event()
-    path = podman.address.removeprefix("unix://")
-    async with (
-        between(tmp_path / "between", engine, path) as address,
-        open_driver(address=address) as runtime,
-    ):
+    async with open_between(engine) as runtime:
         with pytest.raises(EngineUnavailable):
             await runtime.driver.create(shell())
         back.set()
@@ -76,7 +71,7 @@ async def test_what_was_left_by_a_worker_that_was_killed_meanwhile_goes_with_the
 
 
 async def test_after_a_start_of_the_host_no_namespace_is_taken_for_an_old_one(
-    open_driver: Opener, podman: Podman, shell: Shell, bridge: str
+    open_driver: Opener, shell: Shell, bridge: str
 ) -> None:
     async with open_driver() as runtime:
         old, name = await running(runtime.driver, shell(name="old"))
@@ -98,10 +93,9 @@ async def test_after_a_start_of_the_host_no_namespace_is_taken_for_an_old_one(
 
 @pytest.mark.parametrize("status", [None, 500])
 async def test_who_waits_learns_of_an_end_that_the_engine_could_not_speak_of_at_once(
-    open_driver: Opener,
+    open_between: Opener,
     podman: Podman,
     shell: Shell,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     status: int | None,
 ) -> None:
@@ -117,12 +111,8 @@ async def test_who_waits_learns_of_an_end_that_the_engine_could_not_speak_of_at_
         if status is not None:
             await exchange.answer({"cause": "database is locked", "message": "no"}, status)
 
-    path = podman.address.removeprefix("unix://")
     exits = list[Exit]()
-    async with (
-        between(tmp_path / "between", engine, path) as address,
-        open_driver(address=address) as runtime,
-    ):
+    async with open_between(engine) as runtime:
         handle, _ = await running(runtime.driver, shell())
 
         async def wait() -> None:
@@ -163,7 +153,7 @@ async def test_many_who_ask_for_an_end_are_told_the_same(driver: Driver, shell: 
 
 
 async def test_a_program_whose_start_is_cancelled_does_not_run(
-    open_driver: Opener, podman: Podman, shell: Shell, owner: str, tmp_path: Path
+    open_between: Opener, podman: Podman, shell: Shell
 ) -> None:
     asked = anyio.Event()
 
@@ -176,11 +166,7 @@ async def test_a_program_whose_start_is_cancelled_does_not_run(
         lines = podman.run("exec", f"indexify-{handle.id}", "ps", "-o", "args").splitlines()
         return [line for line in lines if "1234" in line]
 
-    path = podman.address.removeprefix("unix://")
-    async with (
-        between(tmp_path / "between", engine, path) as address,
-        open_driver(address=address) as runtime,
-    ):
+    async with open_between(engine) as runtime:
         handle, _ = await running(runtime.driver, shell())
 
         async def run() -> None:

@@ -281,7 +281,7 @@ class Engine:
         return await anyio.to_thread.run_sync(work, limiter=self._free, abandon_on_cancel=True)
 
     def _knock(self) -> None:
-        """Raise OSError when nobody listens. The SDK would leave a socket open."""
+        """Raise OSError when nobody listens, which says why: the SDK's own error wraps it twice."""
         if isinstance(self.address, UnixAddress):
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.settimeout(_ASK_SECONDS)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from docker.transport import unixconn
 from longshore_core.address import TcpAddress, UnixAddress
+
+_SCHEME: Final = "http+docker://"
 
 
 class _Connection(unixconn.UnixHTTPConnection):  # type: ignore[misc]  # untyped
@@ -41,4 +43,6 @@ def mount(client: Any, address: UnixAddress | TcpAddress, seconds: float, connec
     """Have an `APIClient` of an engine on this host go this way from now on."""
     if isinstance(address, UnixAddress):
         adapter = cast("Any", _Adapter)(address.path, seconds, max_pool_size=connections)
-        client.mount("http+docker://", adapter)
+        # It may have asked for a version by its own, and kept that connection.
+        client.get_adapter(_SCHEME).close()
+        client.mount(_SCHEME, adapter)

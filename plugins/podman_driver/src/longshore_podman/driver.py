@@ -300,7 +300,7 @@ class PodmanDriver(Driver):
             if seat.turn.locked():
                 continue  # it is being made, or removed
             async with seat.turn:
-                # One that somebody lists every few seconds is tidied up some other time.
+                # What cannot be taken away now is found again by the next survey.
                 with suppress(BackendError):
                     if await self._lookup.own(self._lookup.handle(id_)) is None:
                         await self._vacate(id_)
