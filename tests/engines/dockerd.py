@@ -27,7 +27,9 @@ from typing import Final
 from tests.engines.images import Image, archive
 from tests.engines.processes import command_line, has_ended, mounts, spawn, wait_gone
 
-_START_SECONDS: Final = 60.0
+_START_SECONDS: Final = 90.0
+_TRIES: Final = 3
+"""Of starts: dockerd gives its containerd 15 s, which may be too few where the disk is slow."""
 _SYSTEM: Final = "unix:///var/run/docker.sock"
 
 
@@ -70,6 +72,7 @@ class PrivateDocker:
         self.docker = Docker(f"unix://{directory}/docker.sock", directory)
         self.log = directory / "dockerd.log"
         self._pidfile = directory / "dockerd.pid"
+        self._containerd_pidfile = directory / "exec/containerd/containerd.pid"
         # An interface's name has at most 15 bytes.
         self._bridge = f"lsd{hashlib.sha256(str(directory).encode()).hexdigest()[:8]}"
 
@@ -86,25 +89,32 @@ class PrivateDocker:
         """Return when it answers. Started already: nothing."""
         if self.pid is not None and self.docker.answers():
             return
-        # Left by one that was killed; the next takes whoever has that number for it.
-        self._pidfile.unlink(missing_ok=True)
-        pid = self._spawn()
         deadline = time.monotonic() + _START_SECONDS
-        while not self.docker.answers():
-            if has_ended(pid) or time.monotonic() > deadline:
-                text = self.log.read_text(errors="replace")
-                raise RuntimeError(f"dockerd does not start:\n{text[-3000:]}")
-            time.sleep(0.05)
+        for _ in range(_TRIES):
+            # Left by one that was killed; the next takes whoever has that number for it.
+            self._pidfile.unlink(missing_ok=True)
+            pid = self._spawn()
+            while not has_ended(pid) and time.monotonic() < deadline:
+                if self.docker.answers():
+                    return
+                time.sleep(0.05)
+            if not has_ended(pid):
+                break
+        text = self.log.read_text(errors="replace")
+        raise RuntimeError(f"dockerd does not start:\n{text[-3000:]}")
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
-        """Take it away; containers run on. Return when it is gone."""
-        pid = self.pid
+        """Take it away; containers run on. Return when it is gone, and its containerd with it."""
+        pid, containerd = self.pid, self._containerd()
         if pid is None:
             return
         descriptor = os.pidfd_open(pid)
         try:
             signal.pidfd_send_signal(descriptor, number)
             wait_gone(pid)
+            # Else the next dockerd would wait for one that is just about to end.
+            if containerd is not None:
+                wait_gone(containerd)
         finally:
             os.close(descriptor)
 
@@ -133,9 +143,9 @@ class PrivateDocker:
     def _spawn(self) -> int:
         net = self._make_bridge()
         # One that ended with a dockerd that was killed would be taken to live, until it is reaped.
-        containerd = self.directory / "exec/containerd/containerd.pid"
-        if containerd.exists() and has_ended(int(containerd.read_text())):
-            containerd.unlink()
+        containerd = self._containerd()
+        if containerd is not None and has_ended(containerd):
+            self._containerd_pidfile.unlink()
         argv = [
             *("dockerd", "--host", self.docker.address, "--pidfile", str(self._pidfile)),
             *("--data-root", f"{self.directory}/data", "--exec-root", f"{self.directory}/exec"),
@@ -143,6 +153,11 @@ class PrivateDocker:
             *("--default-address-pool", f"base={net}.0.0/17,size=24"),
         ]
         return spawn(argv, os.environ, self.log)
+
+    def _containerd(self) -> int | None:
+        with contextlib.suppress(OSError, ValueError):
+            return int(self._containerd_pidfile.read_text())
+        return None
 
     def _containerds(self) -> list[int]:
         """What runs for this engine beside dockerd: containerd, and a shim a container."""

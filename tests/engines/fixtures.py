@@ -16,6 +16,8 @@ from tests.engines.podman import Podman, open_podman
 
 Require = Callable[[object, str], None]
 GROUP = pytest.mark.xdist_group("engines")
+TIMEOUT = pytest.mark.timeout(300)
+"""An engine reads and writes much to start and to stop, and disks may be slow."""
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +52,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """
     if engines_of(item):
         item.add_marker(GROUP)
+        told = item.get_closest_marker("timeout") or item.config.getoption("timeout", None)
+        if not told:
+            item.add_marker(TIMEOUT)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -26,7 +26,7 @@ from typing import Final
 from tests.engines.images import Image, archive
 from tests.engines.processes import has_ended, mounts, spawn, wait_gone
 
-_START_SECONDS: Final = 30.0
+_START_SECONDS: Final = 90.0
 _SYSTEM: Final = "unix:///run/podman/podman.sock"
 _CONFIG: Final = """\
 [containers]

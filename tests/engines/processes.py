@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-_STOP_SECONDS: Final = 30.0
+_STOP_SECONDS: Final = 60.0
 
 
 def spawn(argv: Sequence[str], environment: Mapping[str, str], log: Path) -> int:
