@@ -73,6 +73,23 @@ def test_a_follower_may_stay_for_so_long_only(daemon: Daemon) -> None:
     assert 0.25 < time.monotonic() - began < 5
 
 
+def test_who_wants_nothing_of_what_comes_hears_that_the_connection_stands(daemon: Daemon) -> None:
+    pid = daemon.start("sh", "-c", "while :; do echo x; sleep 0.1; done")["pid"]
+    began = time.monotonic()
+    assert next(frames(daemon, f"processes/{pid}/frames?offset={10**17}")) == (EVENT, b"")
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("offset", [0, 10**17])
+def test_what_writes_without_end_holds_nobody_beyond_his_seconds(
+    daemon: Daemon, offset: int
+) -> None:
+    pid = daemon.start("yes")["pid"]
+    query = f"offset={offset}&seconds=0.3"
+    *_, last = frames(daemon, f"processes/{pid}/frames?{query}")
+    assert json.loads(last[1]) == {"more": True}
+
+
 @pytest.mark.parametrize("query", ["offset=-1", "seconds=x", "seconds=-1", "seconds=1e3"])
 def test_a_malformed_query_is_refused(daemon: Daemon, query: str) -> None:
     pid = daemon.start("true")["pid"]

@@ -154,6 +154,81 @@ class TestLoop:
         loop.run(main())
         assert "ZeroDivisionError: on purpose" in capsys.readouterr().err
 
+    def test_who_pauses_goes_on_before_who_waits_for_what_is_there_by_now(self) -> None:
+        reading, writing = os.pipe()
+        seen = list[str]()
+
+        async def wait() -> None:
+            await Wait((reading, READ))
+            seen.append("waited")
+
+        async def main() -> None:
+            loop.start(wait())
+            await pause()
+            os.write(writing, b"x")
+            await pause()
+            seen.append("paused")
+            await pause()
+
+        loop = Loop()
+        loop.run(main())
+        os.close(reading)
+        os.close(writing)
+        assert seen == ["paused", "waited"]
+
+
+def test_both_outputs_are_kept_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
+    go, done = tmp_path / "go", tmp_path / "done"
+    os.mkfifo(go)
+    os.mkfifo(done)
+    order = list[tuple[int, bytes]]()
+
+    async def main() -> None:
+        script = "printf a; read x < go; printf b; printf c >&2; echo > done; exec sleep 60"
+        command = Command("sh", ["-c", script])
+        command.working_dir = str(tmp_path)
+        process = processes.spawn(command)
+        await Wait(bells=(process.output.changed,))
+        # Nothing is read meanwhile.
+        go.write_text("\n")
+        done.read_text()
+        while process.output.total < 3:
+            await Wait(bells=(process.output.changed,))
+        with process.output.open() as reader:
+            for number in range(3):
+                chunk = reader.chunk(number)
+                order.append((chunk.stream, reader.read(chunk.stream, chunk.start, chunk.end)))
+        process.kill()
+        while process.running:
+            processes.reap()
+            await pause()
+
+    loop = Loop()
+    processes = Processes(loop, {"PATH": os.environ["PATH"]}, Store((str(tmp_path),)))
+    loop.run(main())
+    assert order == [(0, b"a"), (0, b"b"), (1, b"c")]
+
+
+def test_what_the_daemon_has_to_say_waits_for_nobody() -> None:
+    script = """
+import os
+from longshore_daemon.inside.journal import note
+os.set_blocking(2, False)
+try:
+    while os.write(2, b"x" * 4096):
+        pass
+except BlockingIOError:
+    os.set_blocking(2, True)
+note("nobody reads this")
+"""
+    reading, writing = os.pipe()
+    try:
+        done = subprocess.run([sys.executable, "-c", script], stderr=writing, timeout=20)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert done.returncode == 0
+
 
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[object]:

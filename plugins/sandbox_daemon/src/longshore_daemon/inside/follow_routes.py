@@ -90,6 +90,18 @@ def _losses(process: Process) -> dict[str, JSON]:
     return {} if lost_from is None else {"output_lost": True, "output_lost_from": lost_from}
 
 
+async def wait_for_more(
+    process: Process, exchange: Exchange, batch: Batch, last_moment: float
+) -> None:
+    """Until there may be more, or the last moment. Raises Disconnected."""
+    gone = exchange.stream.gone
+    wait = Wait(gone, bells=(process.output.changed,), deadline=min(batch.due, last_moment))
+    await wait
+    if wait.fired == gone[0]:
+        raise Disconnected("the follower hung up")
+    await batch.keep_alive()
+
+
 class _Events:
     """Sends lines as events, from the first one on and as they come."""
 
@@ -97,7 +109,7 @@ class _Events:
 
     def __init__(self, exchange: Exchange, lines: Lines) -> None:
         self._exchange = exchange
-        self._batch = Batch(exchange)
+        self._batch = Batch(exchange, b":\n\n", _KEEPALIVE_SECONDS)
         self._lines = lines
         self.prefix = b""
         self.named = True
@@ -112,7 +124,7 @@ class _Events:
                 last_moment = min(last_moment, monotonic() + linger_seconds)
                 if not process.output.sources or monotonic() >= last_moment:
                     break
-            await self._wait(process, last_moment)
+            await wait_for_more(process, self._exchange, self._batch, last_moment)
         for line in self._lines.rest():
             await self._add(line)
         await self._batch.flush()
@@ -121,17 +133,9 @@ class _Events:
         while (found := self._lines.more()) is not None:
             for line in found:
                 await self._add(line)
+            await self._batch.keep_alive()
             await pause()
         await self._batch.flush()
-
-    async def _wait(self, process: Process, last_moment: float) -> None:
-        gone = self._exchange.stream.gone
-        keepalive = monotonic() + _KEEPALIVE_SECONDS
-        wait = Wait(gone, bells=(process.output.changed,), deadline=min(keepalive, last_moment))
-        if not await wait and monotonic() >= keepalive:
-            await self._exchange.send(b":\n\n")
-        if wait.fired == gone[0]:
-            raise Disconnected("the follower hung up")
 
     async def _add(self, line: Line | Gap) -> None:
         if isinstance(line, Gap):

@@ -11,12 +11,11 @@ from struct import Struct
 from time import monotonic
 
 from longshore_daemon.inside.exchange import ApiError, Exchange
-from longshore_daemon.inside.follow_routes import LINGER_SECONDS, outcome
+from longshore_daemon.inside.follow_routes import LINGER_SECONDS, outcome, wait_for_more
 from longshore_daemon.inside.jsontext import dumps
-from longshore_daemon.inside.loop import Wait, pause
+from longshore_daemon.inside.loop import pause
 from longshore_daemon.inside.output_routes import Batch, offset_of
 from longshore_daemon.inside.process_routes import find, read_run, start
-from longshore_daemon.inside.stream import Disconnected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class _Frames:
 
     def __init__(self, exchange: Exchange, reader: Reader, offset: int) -> None:
         self._exchange = exchange
-        self._batch = Batch(exchange)
+        self._batch = Batch(exchange, _HEAD.pack(_EVENT, 0), _KEEPALIVE_SECONDS)
         self._reader = reader
         self._offset = offset
         self._next = reader.find(offset)
@@ -95,7 +94,7 @@ class _Frames:
         """To the end of the process and, briefly, of those who hold its output; or until then."""
         end_of_patience = _NEVER
         while True:
-            await self._send_present()
+            await self._send_present(process, last_moment)
             if not process.running:
                 end_of_patience = min(end_of_patience, monotonic() + LINGER_SECONDS)
                 if not process.output.sources or monotonic() >= end_of_patience:
@@ -104,15 +103,18 @@ class _Frames:
             if monotonic() >= last_moment:
                 await self.add_event({"more": True})
                 break
-            await self._wait(process, min(last_moment, end_of_patience))
+            end = min(last_moment, end_of_patience)
+            await wait_for_more(process, self._exchange, self._batch, end)
         await self._batch.flush()
 
     async def add_event(self, event: JSON) -> None:
         data = dumps(event)
         await self._batch.add(_HEAD.pack(_EVENT, len(data)) + data)
 
-    async def _send_present(self) -> None:
-        while (chunk := self._reader.chunk(self._next)) is not None:
+    async def _send_present(self, process: Process, last_moment: float) -> None:
+        """All that has come; of what comes without end, what had come by the last moment."""
+        end = _NEVER
+        while (chunk := self._reader.chunk(self._next)) is not None and chunk.total < end:
             self._next = chunk.number + 1
             skipped = max(0, self._offset - chunk.total)
             data = self._reader.read(chunk.stream, chunk.start + skipped, chunk.end)
@@ -122,14 +124,8 @@ class _Frames:
                     await self.add_event({"gap": {"from": self._offset, "to": place}})
                 await self._batch.add(_HEAD.pack(_OUTPUT + chunk.stream, len(data)) + data)
                 self._offset = chunk.total_end
+            if end == _NEVER and monotonic() >= last_moment:
+                end = process.output.total
+            await self._batch.keep_alive()
             await pause()
         await self._batch.flush()
-
-    async def _wait(self, process: Process, last_moment: float) -> None:
-        gone = self._exchange.stream.gone
-        keepalive = monotonic() + _KEEPALIVE_SECONDS
-        wait = Wait(gone, bells=(process.output.changed,), deadline=min(keepalive, last_moment))
-        if not await wait and monotonic() >= keepalive:
-            await self._exchange.send(_HEAD.pack(_EVENT, 0))
-        if wait.fired == gone[0]:
-            raise Disconnected("the follower hung up")

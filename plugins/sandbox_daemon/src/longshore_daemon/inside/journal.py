@@ -11,9 +11,12 @@ _PIECE = 4096
 
 
 def note(message: str) -> None:
-    """Write one line. Nobody may listen any more, and that must not hurt."""
+    """Write one line. Nobody may listen any more, or not read on, and that must not hurt."""
+    ready = poll()
+    ready.register(2, POLLOUT)
     try:
-        os.write(2, f"longshore-daemon: {message}\n".encode("utf-8", "replace"))
+        if ready.poll(0):
+            os.write(2, f"longshore-daemon: {message}\n".encode("utf-8", "replace"))
     except OSError:
         return
 

@@ -58,9 +58,13 @@ class Wait:
         return (yield self)
 
 
+_PAUSE = Wait(deadline=0.0)
+
+
 def pause() -> Wait:
-    """Let the other tasks have their turn."""
-    return Wait(deadline=0.0)
+    """Let the other tasks have their turn. Those who wait for what is there by now come later: who
+    is on its way reads what was written first before anybody reads what was written next."""
+    return _PAUSE
 
 
 class Task:
@@ -86,6 +90,10 @@ class Task:
     def step(self) -> None:
         try:
             wait = self.coroutine.send(self._answer)
+            if wait is _PAUSE:
+                self._answer = False
+                self.loop.ready.append(self)
+                return
             self.loop.watch(self, wait)
         except StopIteration:
             self.done = True

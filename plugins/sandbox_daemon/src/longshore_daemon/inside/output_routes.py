@@ -6,6 +6,8 @@ so that one of any length passes through without ever being held.
 
 from __future__ import annotations
 
+from time import monotonic
+
 from longshore_daemon.inside.exchange import ApiError, Exchange
 from longshore_daemon.inside.jsontext import dumps, escaped, quoted
 from longshore_daemon.inside.lines import Gap, Line, Lines
@@ -27,14 +29,23 @@ _BATCH = 65536
 
 
 class Batch:
-    """Collects small pieces of an answer into ones worth sending."""
+    """Collects small pieces of an answer into ones worth sending.
 
-    __slots__ = ("_exchange", "_pieces", "_size")
+    Where nothing is sent for so many `seconds`, a `sign` of life is due.
+    """
 
-    def __init__(self, exchange: Exchange) -> None:
+    __slots__ = ("_exchange", "_pieces", "_seconds", "_sign", "_size", "due")
+
+    def __init__(
+        self, exchange: Exchange, sign: bytes = b"", seconds: float = float("inf")
+    ) -> None:
         self._exchange = exchange
         self._pieces: list[bytes] = []
+        self._seconds = seconds
+        self._sign = sign
         self._size = 0
+        self.due = monotonic() + seconds
+        """When the next sign of life is."""
 
     async def add(self, piece: bytes) -> None:
         self._pieces.append(piece)
@@ -59,7 +70,15 @@ class Batch:
         data = b"".join(self._pieces)
         self._pieces.clear()
         self._size = 0
-        await self._exchange.send(data)
+        if data:
+            await self._exchange.send(data)
+            self.due = monotonic() + self._seconds
+
+    async def keep_alive(self) -> None:
+        """Give the sign of life, if it is due: what comes may be nothing for this client."""
+        if monotonic() >= self.due:
+            self._pieces.append(self._sign)
+            await self.flush()
 
 
 def streams_of(kind: str) -> tuple[int, ...]:

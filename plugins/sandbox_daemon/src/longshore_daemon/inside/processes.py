@@ -14,7 +14,7 @@ from time import monotonic
 from longshore_daemon.inside.group import Group
 from longshore_daemon.inside.kin import Kin
 from longshore_daemon.inside.loop import READ, Wait, pause
-from longshore_daemon.inside.output import Output
+from longshore_daemon.inside.output import PIECE, Output
 from longshore_daemon.inside.process import Command, Process
 from longshore_daemon.inside.signals import SIGKILL, SIGTERM
 from longshore_daemon.inside.spawn import Pipes, SpawnError, execute, explain
@@ -113,8 +113,9 @@ class Processes:
 
     async def _capture(self, process: Process, descriptor: int) -> None:
         while (length := process.read_once(descriptor)) != 0:
-            # One that writes without end must not be all that there is.
-            await (pause() if length else Wait((descriptor, READ)))
+            # One that writes without end must not be all that there is. After less than was asked
+            # for, though, the pipe was empty: what comes now may come after what others write.
+            await (pause() if length == PIECE else Wait((descriptor, READ)))
         del process.pipes[descriptor]
         os.close(descriptor)
         process.output.source_ended()
