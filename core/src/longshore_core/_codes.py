@@ -121,7 +121,10 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
             400, False, "The process was started without stdin, or it is closed."
         ),
         "ORIGIN_NOT_ALLOWED": ErrorCode(
-            403, False, "Pages of other sites may not open tunnels into the sandbox."
+            403,
+            False,
+            "Pages of other sites may not act in the sandbox. To let them, list the middleware "
+            "`cors` with their origin.",
         ),
         "TOO_MANY_SESSIONS": ErrorCode(
             429, True, "As many PTY sessions run as may. End one, or wait until one has ended."
@@ -138,6 +141,9 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
         "NOT_A_DIRECTORY": ErrorCode(400, False, "The path is not a directory."),
         "ALREADY_EXISTS": ErrorCode(
             409, False, "Something is at that path already, and is not replaced."
+        ),
+        "FILE_BUSY": ErrorCode(
+            409, False, "A program that runs cannot be written to, nor a mount point be moved."
         ),
         "CROSS_DEVICE": ErrorCode(
             400, False, "A directory cannot be moved to another file system. Copy it."

@@ -237,6 +237,15 @@ def test_an_origin_that_is_not_allowed_is_left_to_the_sandbox() -> None:
     assert len(play.reached) == 1
 
 
+def test_the_sandbox_is_told_which_origin_was_admitted() -> None:
+    play = cors(allow_origins=[ORIGIN.decode()])
+    admitted, name = GET.with_((b"Origin", ORIGIN)), b"longshore-admitted-origin"
+    play.play(admitted)
+    play.play(GET.with_((b"Origin", b"https://other")))
+    assert [reached.get(name) for reached in play.reached] == [ORIGIN, None]
+    assert play.reached[0].get(b"origin") == ORIGIN
+
+
 def test_credentials_for_every_origin_are_refused() -> None:
     with pytest.raises(ValidationError, match="name the origins"):
         Config(allow_credentials=True)

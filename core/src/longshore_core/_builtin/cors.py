@@ -18,6 +18,7 @@ from longshore_core.hookspecs import hookimpl
 
 _ANY: Final = "*"
 _CREDENTIALS: Final = b"Access-Control-Allow-Credentials"
+_ADMITTED: Final = b"Longshore-Admitted-Origin"
 
 Token: TypeAlias = Annotated[
     str, StringConstraints(pattern=r"^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$", strip_whitespace=True)
@@ -80,7 +81,8 @@ class Cors:
             return self._varied(response)
         if request.method == b"OPTIONS" and request.get(b"access-control-request-method"):
             return self._allowed(ResponseHead.of(204, *self._preflight), origin)
-        response = yield request
+        # The daemon would take it for a page of another site, which nobody has let in.
+        response = yield request.with_((_ADMITTED, origin))
         if self._exposed:
             response = response.with_((b"Access-Control-Expose-Headers", self._exposed))
         return self._allowed(response, origin)

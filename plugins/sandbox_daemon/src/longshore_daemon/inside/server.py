@@ -10,6 +10,7 @@ from longshore_daemon.inside.file_routes import FileRoutes
 from longshore_daemon.inside.follow_routes import FollowRoutes
 from longshore_daemon.inside.frame_routes import FrameRoutes
 from longshore_daemon.inside.http import HEAD_LIMIT, BadRequest, Head, parse_head, unquote
+from longshore_daemon.inside.origins import refuse_other_origins
 from longshore_daemon.inside.output_routes import OutputRoutes
 from longshore_daemon.inside.paths import Paths
 from longshore_daemon.inside.process_routes import ProcessRoutes
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     Route = tuple[str, str, Callable[..., Awaitable[None]]]
 
 _PREFIX = "/api/v1/"
+_SAFE = ("GET", "HEAD", "OPTIONS")
+"""These change nothing, and pages cannot see the answer."""
 _IDLE_SECONDS = 600.0
 """How long a connection may rest between two requests."""
 _HEAD_SECONDS = 30.0
@@ -80,6 +83,8 @@ class Server:
     async def _answer(self, exchange: Exchange) -> None:
         try:
             self._authenticate(exchange.head)
+            if exchange.head.method not in _SAFE:
+                refuse_other_origins(exchange.head.headers)
             route, captured = self._find(exchange.head)
             await route(exchange, *captured)
         except ApiError as exc:

@@ -8,6 +8,7 @@ from longshore_daemon.inside.channel import Channel, upgrade
 from longshore_daemon.inside.dial import DialError, dial
 from longshore_daemon.inside.exchange import ApiError, Exchange
 from longshore_daemon.inside.loop import GONE, READ, WRITE, Wait, pause
+from longshore_daemon.inside.origins import refuse_other_origins
 from longshore_daemon.inside.stream import Disconnected, Stream
 from longshore_daemon.inside.websocket import BINARY, INTERNAL_ERROR, NORMAL, UNSUPPORTED
 
@@ -32,7 +33,7 @@ class TunnelRoutes:
 
     async def open(self, exchange: Exchange) -> None:
         """Connect, then shake hands: who cannot be reached is an answer, not a reason to close."""
-        _refuse_other_origins(exchange)
+        refuse_other_origins(exchange.head.headers)
         port = exchange.head.query.get("port", "")
         try:
             number = int(port) if port.isascii() and port.isdigit() and len(port) < 6 else 0
@@ -45,15 +46,6 @@ class TunnelRoutes:
             await Tunnel(await upgrade(exchange), target).serve()
         finally:
             target.close()
-
-
-def _refuse_other_origins(exchange: Exchange) -> None:
-    """A page of another site would be let in by the proxy, and no token of its own is asked for."""
-    headers = exchange.head.headers
-    origin = headers.get("origin")
-    if origin is not None and origin.partition("://")[2].lower() != headers.get("host", "").lower():
-        message = f"pages of {origin} may not open tunnels"
-        raise ApiError(403, "ORIGIN_NOT_ALLOWED", message)
 
 
 class Tunnel:
