@@ -220,6 +220,8 @@ class TestFiles:
         (tree / "deep/er").mkdir(parents=True)
         (tree / "deep/run").write_text("#!/bin/sh\n")
         (tree / "deep/run").chmod(0o755)
+        (tree / "deep/er").chmod(0o750)
+        (tree / "deep").chmod(0o500)
         (tree / "empty").touch()
         (tree / os.fsdecode(b"odd \xff\n")).write_bytes(b"\0")
         (tree / "link").symlink_to("deep/run")
@@ -227,12 +229,17 @@ class TestFiles:
         sandbox.files.upload(tree, "copied/tree", progress=passed.append)
         sandbox.files.download("copied/tree", tmp_path / "back", progress=passed.append)
         assert sum(passed) == 2 * (10 + 1)
-        shape = {
-            path.relative_to(top): (path.lstat().st_mode, path.is_file() and path.read_bytes())
+        there, back = (
+            {
+                path.relative_to(top): (path.lstat().st_mode, path.is_file() and path.read_bytes())
+                for path in top.rglob("*")
+            }
             for top in (tree, tmp_path / "back")
-            for path in top.rglob("*")
-        }
-        assert len(shape) == len(list(tree.rglob("*"))) == 6
+        )
+        assert back == there
+        assert len(there) == 6
+        told = sandbox.run(["stat", "-c%a", "deep", "deep/er", "empty"], cwd="copied/tree")
+        assert told.stdout == b"500\n750\n644\n"
         assert os.readlink(tmp_path / "back/link") == "deep/run"
         assert (tmp_path / "back/deep/run").stat().st_mode & 0o777 == 0o755
 

@@ -178,6 +178,9 @@ async def test_a_sandbox_that_does_not_exist(server, path):
         ("POST", f"{NS}/sandboxes/x/suspend"),
         ("GET", f"{NS}/snapshots"),
         ("POST", "/sandbox-pools"),
+        ("GET", "/sandboxes/sb/logs"),
+        ("GET", "/archived-sandboxes"),
+        ("GET", "/archived-sandboxes/sb"),
         ("POST", f"{NS}/applications/app"),
     ],
 )

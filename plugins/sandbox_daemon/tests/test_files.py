@@ -3,8 +3,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import socket
 import stat
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -82,8 +84,8 @@ def test_a_file_that_is_replaced_hands_on_its_mode_and_owner(
 ) -> None:
     path = tmp_path / "script"
     path.write_bytes(b"old")
-    path.chmod(0o751)
     os.chown(path, 12, 34) if os.getuid() == 0 else None
+    path.chmod(0o4751)
     before = path.stat()
     put(daemon, path, b"new")
     after = path.stat()
@@ -93,6 +95,47 @@ def test_a_file_that_is_replaced_hands_on_its_mode_and_owner(
         before.st_gid,
     )
     assert after.st_ino != before.st_ino
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_file_gets_the_mode_that_is_asked_for(
+    daemon: Daemon, tmp_path: Path, there: bool
+) -> None:
+    path = tmp_path / "file"
+    if there:
+        path.touch(0o755)
+    target = f"files?path={quote(os.fsencode(path))}&mode=0640"
+    assert daemon.http.put(target, content=b"new").status_code == 204
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    answer = daemon.http.put(target.replace("0640", "0o640"), content=b"")
+    assert (answer.status_code, answer.json()["code"]) == (422, "INVALID_REQUEST")
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.needs_root
+def test_a_mount_point_is_written_to(daemon: Daemon, tmp_path: Path) -> None:
+    """As an engine makes one of /etc/hosts."""
+    (tmp_path / "outside").write_bytes(b"127.0.0.1 localhost\n" * 9)
+    path = tmp_path / "hosts"
+    path.touch()
+    subprocess.run(["mount", "--bind", str(tmp_path / "outside"), str(path)], check=True)
+    try:
+        put(daemon, path, b"::1 localhost\n")
+        assert (tmp_path / "outside").read_bytes() == b"::1 localhost\n"
+        answer = daemon.http.delete(f"files?path={path}")
+        assert (answer.status_code, answer.json()["code"]) == (409, "FILE_BUSY")
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["hosts", "outside"]
+
+
+def test_a_program_that_runs_is_not_written_into(daemon: Daemon, tmp_path: Path) -> None:
+    program = tmp_path / "sleep"
+    shutil.copy("/bin/sleep", program)
+    daemon.start(str(program), "60")
+    answer = daemon.http.put(f"files?path={program}&offset=0", content=b"x")
+    assert (answer.status_code, answer.json()["code"]) == (409, "FILE_BUSY")
+    put(daemon, program, b"another")
 
 
 def test_what_a_link_points_to_is_replaced_not_the_link(daemon: Daemon, tmp_path: Path) -> None:

@@ -196,6 +196,21 @@ def test_it_is_served_over_tcp_where_the_operator_wants_that(
     assert [event["line"] for event in daemon.run("env")[1:-1] if "GRPC" in event["line"]] == []
 
 
+def test_an_address_that_somebody_has_costs_nothing_but_that(
+    runtime: Any, start: Callable[..., Daemon]
+) -> None:
+    """As a second sandbox on the host's own network finds it."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        address = f"127.0.0.1:{sock.getsockname()[1]}"
+        guest = SandboxDaemon(runtime, Patience(start=10, call=5, grace=5), Options(grpc=address))
+        spec = ContainerSpec(id=ContainerId("c"), argv=(), env={"PATH": os.environ["PATH"]})
+        launched = guest.launch(spec, Facts(mounts=False))
+        daemon = start(launched.argv, launched.env)
+    daemon.ask("go", token="the-token")
+    assert daemon.run("true")[-1] == {"exit_code": 0}
+    assert f"cannot listen at {address}" in daemon.log()
+
+
 @pytest.mark.parametrize(
     "text", ["9500", "localhost:9500", "127.0.0.1", "127.0.0.1:0", "1.2.3.4:99999"]
 )

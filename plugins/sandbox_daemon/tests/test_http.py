@@ -131,6 +131,7 @@ def test_queries_are_read_as_everybody_reads_them(query: str) -> None:
 @settings(deadline=None)
 @given(st.text("bytes=-,0123456789 x²", max_size=20), st.integers(0, 50))
 @example("bytes=-5", 0)
+@example(f"bytes={'9' * 5000}-", 5)
 def test_a_range_lies_within_the_file(header: str, size: int) -> None:
     span = attempt(parse_range, header, size)
     if isinstance(span, BadRequest):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,8 @@ from longshore._processes import Processes, Work
 Progress: TypeAlias = Callable[[int], object]
 """Called with how many bytes have passed since the last call."""
 _PIECE: Final = 256 << 10
-_USUAL_MODE: Final = 0o644
+_PERMISSIONS: Final = 0o777
+_OWNER: Final = 0o700
 
 
 class Copying:
@@ -43,25 +43,31 @@ class Copying:
         if not await self._carrier.call(source.is_dir):
             await self._upload_file(source, target, progress)
             return
-        await self._files.mkdir(target)
+        locked = [await self._make_directory(source, target)]
         for found in await self._carrier.call(partial(_tree, source)):
             inside = os.path.join(target, os.fsencode(found.relative_to(source)))
             if found.is_symlink():
                 await self._link(os.readlink(found), inside)
             elif found.is_dir():
-                await self._files.mkdir(inside)
+                locked.append(await self._make_directory(found, inside))
             else:
                 await self._upload_file(found, inside, progress)
+        for directory, mode in filter(None, reversed(locked)):
+            await self._files.chmod(directory, mode)
+
+    async def _make_directory(self, local: Path, path: bytes) -> tuple[bytes, int] | None:
+        """What is still to be done when all is in it, if nothing could be put into it then."""
+        mode = await self._carrier.call(partial(_mode_of, local))
+        await self._files.mkdir(path, mode | _OWNER)
+        return None if mode & _OWNER == _OWNER else (path, mode)
 
     async def _upload_file(self, local: Path, path: bytes, progress: Progress) -> None:
         file: IO[bytes] = await self._carrier.call(lambda: local.open("rb"))
         try:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o777
-            await self._files.write(path, _counted(file, progress))
+            mode = os.fstat(file.fileno()).st_mode & _PERMISSIONS
+            await self._files.write(path, _counted(file, progress), mode)
         finally:
             await self._carrier.call(file.close)
-        if mode != _USUAL_MODE:
-            await self._files.chmod(path, mode)
 
     async def _link(self, target: str, path: bytes) -> None:
         # There is no call for it; what makes one is in every image that has a shell.
@@ -75,10 +81,13 @@ class Copying:
             await self._download_file(path, found, Path(local), progress)
             return
         links = list[tuple[Path, str]]()
-        waiting = [(os.fsencode(path), Path(local))]
+        locked = list[tuple[Path, int]]()
+        waiting = [(os.fsencode(path), Path(local), found.mode & _PERMISSIONS)]
         while waiting:
-            there, here = waiting.pop()
-            await self._carrier.call(partial(_make_directory, here, is_top=here == Path(local)))
+            there, here, mode = waiting.pop()
+            make = partial(_make_directory, here, mode | _OWNER, is_top=here == Path(local))
+            if await self._carrier.call(make) and mode & _OWNER != _OWNER:
+                locked.append((here, mode))
             for entry in await self._files.all(there):
                 inside = os.path.join(there, os.fsencode(entry.name))
                 target = here / self._checked(entry.name)
@@ -86,11 +95,13 @@ class Copying:
                 if found.kind == "symlink":
                     links.append((target, found.target or ""))
                 elif found.is_dir:
-                    waiting.append((inside, target))
+                    waiting.append((inside, target, found.mode & _PERMISSIONS))
                 elif found.kind == "file":
                     await self._download_file(inside, found, target, progress)
         for target, leads_to in links:
             await self._carrier.call(partial(_make_link, target, leads_to))
+        for directory, mode in reversed(locked):
+            await self._carrier.call(partial(directory.chmod, mode))
 
     async def _download_file(
         self, path: RemotePath, found: FileStat, target: Path, progress: Progress
@@ -107,7 +118,7 @@ class Copying:
                     await carrier.call(partial(file.write, piece))
                     progress(len(piece))
                     piece = await download.next()
-                os.fchmod(file.fileno(), found.mode & 0o777)
+                os.fchmod(file.fileno(), found.mode & _PERMISSIONS)
             finally:
                 await carrier.call(file.close)
             await carrier.call(partial(os.replace, part, target))
@@ -142,11 +153,23 @@ def _counted(file: IO[bytes], progress: Progress) -> Generator[bytes]:
         progress(len(piece))
 
 
-def _make_directory(path: Path, *, is_top: bool) -> None:
+def _mode_of(path: Path) -> int:
+    return path.stat().st_mode & _PERMISSIONS
+
+
+def _make_directory(path: Path, mode: int, *, is_top: bool) -> bool:
+    """Whether it was made: one that is there keeps its mode."""
     if path.is_symlink() and not is_top:
         # It may come from there, too, by an earlier copy.
         raise NotADirectoryError(errno.ENOTDIR, "is a link where a directory is to be", str(path))
-    path.mkdir(exist_ok=True)
+    try:
+        path.mkdir(mode)
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+        return False
+    path.chmod(mode)
+    return True
 
 
 def _make_link(path: Path, target: str) -> None:

@@ -153,10 +153,10 @@ class RemoteFiles:
     def stream(self, path: RemotePath, offset: int) -> Download:
         return Download(self._line, path, offset=offset)
 
-    async def write(self, path: RemotePath, source: Source | str) -> None:
+    async def write(self, path: RemotePath, source: Source | str, mode: int | None = None) -> None:
         ask = Ask(
             method="PUT",
-            path=route("/files", path),
+            path=route("/files", path) + _with_mode(mode),
             phase="files.write",
             body=source_of(source),
             headers=_OCTETS,
@@ -191,8 +191,9 @@ class RemoteFiles:
             return False
         return True
 
-    async def mkdir(self, path: RemotePath) -> None:
-        path = route("/files/mkdir", path)
+    async def mkdir(self, path: RemotePath, mode: int | None = None) -> None:
+        """The mode is for one that is not there yet."""
+        path = route("/files/mkdir", path) + _with_mode(mode)
         await self._line.ask(Ask(method="POST", path=path, phase="files.mkdir"))
 
     async def rename(self, path: RemotePath, target: RemotePath) -> None:
@@ -232,6 +233,10 @@ def _get(path: RemotePath, offset: int, length: int | None, tag: str = "") -> As
 def route(path: str, file: RemotePath) -> str:
     """A route that is about one file."""
     return f"{path}?path={_quoted(file)}"
+
+
+def _with_mode(mode: int | None) -> str:
+    return "" if mode is None else f"&mode={mode:04o}"
 
 
 def _quoted(path: RemotePath) -> str:

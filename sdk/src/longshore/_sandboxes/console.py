@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import termios
 import tty
@@ -64,7 +65,11 @@ async def write(descriptor: int, data: bytes) -> None:
 def _write(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(descriptor, rest) :]
+        try:
+            rest = rest[os.write(descriptor, rest) :]
+        except BlockingIOError:
+            # Somebody who shares it with us does not want to wait. We do.
+            select.select([], [descriptor], [])
 
 
 def warn_of_gap(chunk: Chunk) -> None:

@@ -83,8 +83,13 @@ def _listen(environ: Mapping[str, str]) -> list[socket]:
     finally:
         os.fchdir(home)
         os.close(home)
-    address = environ.get(GRPC)
-    return [*listeners, listen_tcp(address)] if address else listeners
+    if address := environ.get(GRPC):
+        try:
+            listeners.append(listen_tcp(address))
+        except OSError as exc:
+            # Where sandboxes share an address, only one of them can have it.
+            note(f"cannot listen at {address}, {GRPC}: {exc}")
+    return listeners
 
 
 async def _heed(signals: int, sandbox: Sandbox) -> None:

@@ -18,6 +18,8 @@ from longshore_daemon.inside.paths import (
     is_directory,
     is_no_file,
     make_directories,
+    mode_asked,
+    mode_of,
     shown,
 )
 
@@ -58,10 +60,11 @@ class EntryRoutes:
         )
 
     async def make_directory(self, exchange: Exchange) -> None:
-        """With those above it, if they are missing. One that is there already is no error."""
-        path = self._paths.asked(exchange)
+        """With those above it, if they are missing. One that is there already is no error, and
+        keeps its mode."""
+        path, mode = self._paths.asked(exchange), mode_asked(exchange)
         try:
-            make_directories(self._paths.target(path))
+            make_directories(self._paths.target(path), mode)
         except OSError as exc:
             raise explain(path, exc) from exc
         await exchange.answer_nothing()
@@ -114,12 +117,9 @@ class EntryRoutes:
         fields = Fields(await exchange.receive_json())
         path = exchange.head.query.get("path") or fields.required_text("path")
         path = self._paths.checked(path)
-        mode = fields.required_text("mode")
-        if not 0 < len(mode) <= 5 or not set(mode) <= set("01234567") or int(mode, 8) > 0o7777:
-            message = "mode: octal digits such as '0755' are wanted"
-            raise ApiError(422, "INVALID_REQUEST", message)
+        mode = mode_of(fields.required_text("mode"))
         try:
-            os.chmod(self._paths.target(path), int(mode, 8))
+            os.chmod(self._paths.target(path), mode)
         except OSError as exc:
             raise explain(path, exc) from exc
         await exchange.answer_nothing()
@@ -136,7 +136,8 @@ class EntryRoutes:
             elif self._paths.is_root(entry):
                 raise ApiError(403, "PERMISSION_DENIED", f"{shown(path)} is all that there is")
             else:
-                await _remove_tree(entry)
+                # One that is named by a dot cannot be removed by that name.
+                await _remove_tree(os.path.abspath(entry))  # noqa: ASYNC240  # reads no disk
         except OSError as exc:
             raise explain(path, exc) from exc
         await exchange.answer_nothing()

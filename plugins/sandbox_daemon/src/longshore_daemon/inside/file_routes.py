@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -17,6 +18,7 @@ from longshore_daemon.inside.paths import (
     is_directory,
     is_no_file,
     make_directories,
+    mode_asked,
     shown,
 )
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from longshore_daemon.inside.jsontext import JSON
 
 _PIECE = 262144
+_LIST_AT_ONCE = 256
 _SYNC_EVERY = 64 << 20
 """So many bytes are let come before they are waited for to be on the disk. Were all waited for at
 the end, whoever is on the way to here might not wait as long."""
@@ -63,21 +66,25 @@ class FileRoutes:
         """Put the body in place of a file, at once when all of it is there and on the disk; or
         leave all as it was. With an offset, put it into the file, as it comes.
 
-        Missing directories are made. A file that is replaced hands on its mode and its owner.
+        Missing directories are made. A file that is replaced hands on its owner, and its mode if
+        none is asked for. A mount point, as an engine makes of /etc/hosts, cannot be replaced: it
+        is written to.
         """
-        path = self._paths.asked(exchange)
+        path, mode = self._paths.asked(exchange), mode_asked(exchange)
         target = os.path.realpath(self._paths.target(path))  # noqa: ASYNC240  # all disk is waited for
         span = _span(exchange)
         try:
             if span is None:
-                await self._replace(exchange, path, target)
+                await self._replace(exchange, path, target, mode)
             else:
                 await self._write_at(exchange, path, target, span)
+                if mode is not None:
+                    os.chmod(target, mode)
         except OSError as exc:
             raise explain(path, exc) from exc
         await exchange.answer_nothing()
 
-    async def _replace(self, exchange: Exchange, path: str, target: str) -> None:
+    async def _replace(self, exchange: Exchange, path: str, target: str, mode: int | None) -> None:
         temporary = f"{os.path.dirname(target)}/.longshore-{os.urandom(8).hex()}"
         before = _look(path, target)
         make_directories(os.path.dirname(target))
@@ -87,14 +94,40 @@ class FileRoutes:
                 self._paths.check(descriptor, path)
                 await _write_body(exchange, descriptor)
                 if before is not None:
-                    os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+                    # The owner first: to change it takes some bits of the mode away.
                     _hand_over(descriptor, before)
+                    mode = stat.S_IMODE(before.st_mode) if mode is None else mode
+                if mode is not None:
+                    os.fchmod(descriptor, mode)
                 await synchronize(descriptor)
             finally:
                 os.close(descriptor)
-            os.rename(temporary, target)
+            try:
+                os.rename(temporary, target)
+            except OSError as exc:
+                if exc.errno != errno.EBUSY:
+                    raise
+                await self._pour(temporary, path, target, mode)
         finally:
             discard(temporary)
+
+    async def _pour(self, source: str, path: str, target: str, mode: int | None) -> None:
+        """Put a file into another, as it is: who reads that meanwhile sees some of each."""
+        reading = os.open(source, os.O_RDONLY)
+        try:
+            writing = os.open(target, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            try:
+                self._paths.check(writing, path)
+                os.ftruncate(writing, 0)
+                while os.sendfile(writing, reading, None, _PIECE):
+                    await pause()
+                if mode is not None:
+                    os.fchmod(writing, mode)
+                await synchronize(writing)
+            finally:
+                os.close(writing)
+        finally:
+            os.close(reading)
 
     async def _write_at(self, exchange: Exchange, path: str, target: str, span: Span) -> None:
         if _look(path, target) is None and not span.start:
@@ -123,7 +156,11 @@ class FileRoutes:
         path = self._paths.asked(exchange)
         try:
             with os.scandir(self._paths.target(path)) as found:
-                entries = [_entry(entry) for entry in found]
+                entries: list[dict[str, JSON]] = []
+                for entry in found:
+                    entries.append(_entry(entry))
+                    if not len(entries) % _LIST_AT_ONCE:
+                        await pause()
         except NotADirectoryError as exc:
             message = f"Path is not a directory: {shown(path)}"
             raise ApiError(400, "NOT_A_DIRECTORY", message) from exc

@@ -209,7 +209,7 @@ def parse_range(header: str, size: int) -> tuple[int, int] | None:
     numbers = [text for text in (first, last) if text]
     if unit.strip().lower() != "bytes" or not dash or not numbers:
         return None
-    if not all(_DIGITS.issuperset(text.encode("latin-1", "replace")) for text in numbers):
+    if not all(map(_is_number, numbers)):
         return None
     if not first:
         start, end = max(0, size - int(last)), size

@@ -20,6 +20,9 @@ _ANSWERS = {
     errno.EACCES: (403, "PERMISSION_DENIED"),
     errno.EPERM: (403, "PERMISSION_DENIED"),
     errno.EROFS: (403, "PERMISSION_DENIED"),
+    errno.EBUSY: (409, "FILE_BUSY"),
+    errno.ETXTBSY: (409, "FILE_BUSY"),
+    errno.EFBIG: (507, "DISK_FULL"),
     errno.ENOSPC: (507, "DISK_FULL"),
     errno.EDQUOT: (507, "DISK_FULL"),
 }
@@ -120,9 +123,28 @@ def discard(temporary: str) -> None:
         return
 
 
-def make_directories(path: str) -> None:
-    """With those above; none is made if all are there. Raises OSError."""
+def mode_of(text: str) -> int:
+    """Permission bits. Raises ApiError 422."""
+    if not 0 < len(text) <= 5 or not set(text) <= set("01234567") or int(text, 8) > 0o7777:
+        raise ApiError(422, "INVALID_REQUEST", "mode: octal digits such as '0755' are wanted")
+    return int(text, 8)
+
+
+def mode_asked(exchange: Exchange) -> int | None:
+    """The mode in the query. Raises ApiError 422."""
+    text = exchange.head.query.get("mode")
+    return None if text is None else mode_of(text)
+
+
+def make_directories(path: str, mode: int | None = None) -> None:
+    """With those above; none is made if all are there. The mode is for the last, if it is made.
+
+    Raises OSError.
+    """
     try:
+        is_new = mode is not None and not os.path.lexists(path)
         os.makedirs(path, exist_ok=True)
+        if mode is not None and is_new:
+            os.chmod(path, mode)
     except FileExistsError as exc:
         raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from exc
