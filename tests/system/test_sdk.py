@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -101,6 +102,19 @@ def meanwhile(act: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         thread.join()
+
+
+def test_a_page_of_another_site_runs_nothing(whole: System, sandbox: Sandbox) -> None:
+    """Not even one that another port of the same sandbox serves."""
+    body, own = {"command": "true"}, str(whole.proxy.base_url).rstrip("/")
+    asked = partial(whole.daemon, sandbox.id, "POST", "/api/v1/processes", json=body)
+    for origin in (
+        "https://evil.example",
+        own.replace("127.0.0.1", f"8080-{sandbox.id}.localhost"),
+    ):
+        answer = asked(headers={"Origin": origin})
+        assert (answer.status_code, answer.json()["code"]) == (403, "ORIGIN_NOT_ALLOWED")
+    assert asked(headers={"Origin": own}).status_code == 201
 
 
 class TestLife:
