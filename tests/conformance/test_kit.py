@@ -25,8 +25,10 @@ from longshore_core.testing import (
     Law,
     NotDeclared,
     Passed,
+    Profile,
     Settings,
     find_subject,
+    in_profile,
     run_laws,
 )
 from longshore_core.testing import golden as golden_handles
@@ -34,7 +36,7 @@ from longshore_core.testing.against import run_against
 from longshore_core.testing.bench import Bench
 from longshore_core.testing.host import HostView, leaks
 from longshore_core.testing.law import Missing
-from longshore_core.testing.report import from_json, line_of, matrix, report_of, to_json
+from longshore_core.testing.report import Line, from_json, line_of, matrix, report_of, to_json
 from longshore_core.testing.trace import difference
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -246,13 +248,35 @@ def test_a_report_survives_being_written_and_read() -> None:
     outcomes = anyio.run(
         lambda: run_laws("null", [law for law in DRIVER_LAWS if law.group == "info"])
     )
-    report = report_of(find_subject("null"), "core", [line_of(each) for each in outcomes])
+    report = report_of(find_subject("null"), Profile.CORE, [line_of(each) for each in outcomes])
     assert from_json(to_json(report)) == report
-    assert report.conforms == "conforms: null (longshore-core 0.1.0), kit 1.0, core: info"
     assert "| info | 9 of 9 |" in matrix([report])
     broken = replace(report, lines=(replace(report.lines[0], verdict="failed"),))
     assert broken.conforms == "does not conform: null (longshore-core 0.1.0) fails I1"
     assert "**1 failed**" in matrix([broken])
+
+
+def test_only_a_run_over_the_whole_profile_signs_off() -> None:
+    core = in_profile(DRIVER_LAWS, Profile.CORE)
+    lines = [Line(id=law.id, group="life", name=law.name, verdict="passed") for law in core]
+    whole = report_of(find_subject("null"), Profile.CORE, lines)
+    assert whole.conforms == "conforms: null (longshore-core 0.1.0), kit 1.0, core: life"
+    cut = report_of(find_subject("null"), Profile.CORE, lines[:-2])
+    assert cut.unexamined == (core[-2].id, core[-1].id)
+    assert cut.conforms == (
+        "examined in part: null (longshore-core 0.1.0), kit 1.0, core: "
+        f"{len(core) - 2} of {len(core)} laws"
+    )
+
+
+def test_what_nobody_knows_is_said_in_the_line_to_sign_off_with() -> None:
+    core = in_profile(DRIVER_LAWS, Profile.CORE)
+    lines = [Line(id=law.id, group="life", name=law.name, verdict="passed") for law in core]
+    lines[0] = replace(lines[0], verdict="environment")
+    whole = report_of(find_subject("null"), Profile.CORE, lines)
+    assert whole.conforms.endswith(", core: life, 1 unknown")
+    cut = report_of(find_subject("null"), Profile.CORE, lines[:1])
+    assert cut.conforms.endswith(f", core: 1 of {len(core)} laws, 1 unknown")
 
 
 def test_two_drivers_that_answer_alike_are_told_so_and_others_where_they_part() -> None:
@@ -282,82 +306,6 @@ def test_there_are_golden_handles_of_each_driver_and_of_this_release() -> None:
         assert kept["release"] == file.stem
     for name in ("fork_exec", "docker", "podman", "null", "reference"):
         assert __version__ in {file.stem for file in files if file.parent.name == name}
-
-
-def pytest_run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--pyargs"]
-    return subprocess.run(
-        [*command, "longshore_core.conformance", *words],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_one_run_of_pytest_examines_a_driver_and_reports(tmp_path: Path) -> None:
-    done = pytest_run(
-        *("--driver=null", "--laws=L1,L1.4,R5", "-rs", "-q"),
-        *("--report=out.json", "--matrix=out.md", "--junitxml=out.xml"),
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stdout
-    assert "not declared: does not declare programs" in done.stdout
-    assert "conforms: null" in done.stdout
-    report = from_json((tmp_path / "out.json").read_text())
-    verdicts = {line.id: line.verdict for line in report.lines}
-    assert verdicts == {"L1": "not declared", "L1.4": "passed", "R5": "passed"}
-    assert "| life | 1 of 1 |" in (tmp_path / "out.md").read_text()
-    assert "longshore.law" in (tmp_path / "out.xml").read_text()
-
-
-def test_a_driver_in_a_single_file_is_examined_by_module_and_name(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        "from longshore_core._builtin.null_driver import NullDriver\n"
-        "from longshore_core import Exit, Facts\n"
-        "class Mine(NullDriver):\n"
-        "    facts = Facts(programs=False, sockets=False, images=False, mounts=False)\n"
-        "    async def wait(self, handle): return Exit(code=1)\n"
-    )
-    (tmp_path / "conftest.py").write_text("import sys; sys.path.insert(0, '.')\n")
-    good = pytest_run("--driver=mine:Mine", "--laws=L4,F3", "-q", cwd=tmp_path)
-    assert good.returncode == 0, good.stdout
-    bad = pytest_run("--driver=mine:Mine", "--laws=L1.2", "-q", cwd=tmp_path)
-    assert bad.returncode == 1
-    assert "expected Exit(code=None, signal=<Signals.SIGTERM: 15>" in bad.stdout
-    again = "pytest --pyargs longshore_core.conformance --driver=mine:Mine --laws=L1.2"
-    assert f"again: {again} --profile=core --law-seed=0" in bad.stdout
-    assert "does not conform: mine:Mine" in bad.stdout
-
-
-def test_the_driver_that_another_is_compared_with_has_a_config_of_its_own(tmp_path: Path) -> None:
-    (tmp_path / "other.yaml").write_text("engine_away_file: nowhere")
-    words = ("--driver=null", "--laws=L1.4", "--against=reference", "-q")
-    done = pytest_run(*words, "--against-config=other.yaml", cwd=tmp_path)
-    assert done.returncode == 0, done.stdout
-    (tmp_path / "other.yaml").write_text("no_such_key: 1")
-    done = pytest_run(*words, "--against-config=other.yaml", cwd=tmp_path)
-    assert done.returncode != 0
-    assert "no_such_key" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (["--driver=nul"], "did you mean 'null'?"),
-        (["--driver=null", "--laws=L1,Z9"], "no law or group is called Z9"),
-        (["--driver=null", "--network=open"], "name one plugin to examine"),
-        (["--driver=null", "--engine-stop=true"], "belong together"),
-        (["--driver=null", "--patience=0.5"], "--patience: a number from 1 is wanted"),
-        (["--driver=null", "--patience=nan"], "--patience: a number from 1 is wanted"),
-    ],
-)
-def test_a_command_line_that_cannot_be_meant_is_explained(
-    words: list[str], complaint: str, tmp_path: Path
-) -> None:
-    done = pytest_run(*words, cwd=tmp_path)
-    assert done.returncode == 4
-    assert complaint in done.stderr + done.stdout
 
 
 def test_the_table_of_drivers_is_what_the_reports_say() -> None:

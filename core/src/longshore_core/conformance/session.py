@@ -95,14 +95,23 @@ class Kit:
         )
 
     def laws(self, ids: str | None) -> list[Law[Any]]:
-        """Those that are asked for, by profile or by id."""
+        """Those that are asked for, by profile or by id; to ask for none is a mistake."""
         if not ids:
-            return list(in_profile(LAWS[self.kind], self.profile))
+            return self._of_the_profile()
         wanted = set(ids.split(","))
         chosen = [law for law in LAWS[self.kind] if {law.id, law.group} & wanted]
         if unknown := wanted - {word for law in chosen for word in (law.id, law.group)}:
             raise pytest.UsageError(f"no law or group is called {', '.join(sorted(unknown))}")
         return chosen
+
+    def _of_the_profile(self) -> list[Law[Any]]:
+        laws = LAWS[self.kind]
+        if chosen := in_profile(laws, self.profile):
+            return list(chosen)
+        others = ", ".join(each for each in Profile if in_profile(laws, each))
+        raise pytest.UsageError(
+            f"--profile={self.profile}: it has no laws for a {self.kind}; those of {others} are"
+        )
 
 
 class Collector:

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter
 
-from longshore_core.testing.law import KIT, Outcome
+from longshore_core.testing.catalogue import LAWS
+from longshore_core.testing.law import KIT, Outcome, Profile, in_profile
 from longshore_core.testing.subject import Subject
 
 WORDS: Final = ("passed", "failed", "not declared", "environment")
@@ -42,19 +43,30 @@ class Report:
     distribution: str
     version: str
     profile: str
+    asked: int
+    """How many laws the profile has for such a plugin."""
+    unexamined: tuple[str, ...]
+    """Those of them that this run has not come to, or was not asked for."""
     kit: str = KIT
     lines: tuple[Line, ...] = ()
 
     @property
     def conforms(self) -> str:
-        """The line to sign off with; says what has failed, when something has."""
-        failed = [line.id for line in self.lines if line.verdict == "failed"]
-        kept = [line for line in self.lines if line.verdict == "passed" and not line.is_refusal]
-        passed = sorted({line.group for line in kept})
+        """The line to sign off with, which only a run over the whole profile has earned.
+
+        Else it says what has failed, or how much was examined.
+        """
         what = f"{self.plugin} ({self.distribution} {self.version})"
-        if failed:
+        if failed := [line.id for line in self.lines if line.verdict == "failed"]:
             return f"does not conform: {what} fails {', '.join(failed)}"
-        return f"conforms: {what}, kit {self.kit}, {self.profile}: {' '.join(passed)}"
+        against = f"{what}, kit {self.kit}, {self.profile}"
+        unknown = sum(line.verdict == "environment" for line in self.lines)
+        doubt = f", {unknown} unknown" if unknown else ""
+        if self.unexamined:
+            examined = self.asked - len(self.unexamined)
+            return f"examined in part: {against}: {examined} of {self.asked} laws{doubt}"
+        kept = [line for line in self.lines if line.verdict == "passed" and not line.is_refusal]
+        return f"conforms: {against}: {' '.join(sorted({line.group for line in kept}))}{doubt}"
 
 
 _REPORT: Final = TypeAdapter(Report)
@@ -72,12 +84,17 @@ def line_of(outcome: Outcome) -> Line:
     )
 
 
-def report_of(subject: Subject[Any], profile: str, lines: Sequence[Line]) -> Report:
+def report_of(subject: Subject[Any], profile: Profile, lines: Sequence[Line]) -> Report:
+    """What a run has come to, held against all laws of its profile."""
+    asked = in_profile(LAWS[subject.kind], profile)
+    examined = {line.id for line in lines}
     return Report(
         plugin=subject.origin.name,
         distribution=subject.origin.distribution,
         version=subject.origin.version,
         profile=profile,
+        asked=len(asked),
+        unexamined=tuple(law.id for law in asked if law.id not in examined),
         lines=tuple(lines),
     )
 

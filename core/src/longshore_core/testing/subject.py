@@ -66,6 +66,11 @@ class Subject(Generic[ThingT]):
         return self.selected.origin
 
     @property
+    def kind(self) -> str:
+        """By which its laws are found."""
+        return next(kind for kind, seam in KINDS.items() if seam is self.seam)
+
+    @property
     def plug(self) -> Plug[Any, ThingT]:
         return self.selected.plug
 
