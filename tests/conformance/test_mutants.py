@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
+from longshore_core._machine.life import Container, Event, Woken
+from longshore_core._machine.step import Step, step
 from longshore_core.testing import (
     DRIVER_LAWS,
     Failed,
@@ -58,3 +62,23 @@ def test_there_are_mutants_enough_and_of_every_group_that_a_driver_can_break() -
 def test_an_engine_that_goes_and_comes_is_survived_by_the_reference(id_: str, tmp_path) -> None:
     outcome = judged("reference", LAWS[id_], tmp_path)
     assert isinstance(outcome.verdict, Passed), outcome.verdict
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [("early", "its state at .* expected 'Running'"), ("late", "expected 'Stopping'")],
+)
+def test_a_machine_that_errs_after_many_lives_is_caught_by_the_race(
+    wrong: str, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = itertools.count(1)
+
+    def errs(container: Container, event: Event, now: float, grace: float) -> Step:
+        if next(turns) >= 900 and isinstance(event, Woken):
+            now += {"early": 1000.0, "late": -1000.0}[wrong]
+        return step(container, event, now, grace)
+
+    monkeypatch.setattr("longshore_core.testing.laws.ttl.step", errs)
+    outcome = judged("reference", LAWS["T1.3"], tmp_path)
+    assert isinstance(outcome.verdict, Failed), outcome.verdict
+    assert re.search(complaint, outcome.verdict.reason), outcome.verdict.reason
