@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -59,11 +60,15 @@ def test_a_driver_in_a_single_file_is_examined_by_module_and_name(tmp_path: Path
     (tmp_path / "conftest.py").write_text("import sys; sys.path.insert(0, '.')\n")
     good = pytest_run("--driver=mine:Mine", "--laws=L4,F3", "-q", cwd=tmp_path)
     assert good.returncode == 0, good.stdout
-    bad = pytest_run("--driver=mine:Mine", "--laws=L1.2", "-q", cwd=tmp_path)
-    assert bad.returncode == 1
+    (tmp_path / "mine.yaml").write_text("")
+    how = ["--driver=mine:Mine", "--plugin-config=mine.yaml", "--image=an/image:1"]
+    how += ["--law-seed=7", "--patience=2.0", "--engine-stop=stop it", "--engine-start=true"]
+    how += ["--exclusive-host"]
+    bad = pytest_run(*how, "--laws=L1.2,L1.4", "--report=out.json", "-q", cwd=tmp_path)
+    assert bad.returncode == 1, bad.stdout
     assert "expected Exit(code=None, signal=<Signals.SIGTERM: 15>" in bad.stdout
-    again = "pytest --pyargs longshore_core.conformance --driver=mine:Mine --laws=L1.2"
-    assert f"again: {again} --profile=core --law-seed=0" in bad.stdout
+    again = shlex.join(["pytest", "--pyargs", "longshore_core.conformance", *how, "--laws=L1.2"])
+    assert f"again: {again}\n" in bad.stdout
     assert "does not conform: mine:Mine" in bad.stdout
 
 

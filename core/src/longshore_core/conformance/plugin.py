@@ -6,7 +6,8 @@ until a plugin is named that is to be examined.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import pytest
 
@@ -14,45 +15,75 @@ PACKAGE: Final = "longshore_core.conformance"
 KINDS: Final = ("driver", "network", "registry", "middleware", "guest")
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("longshore", "Longshore's conformance kit")
+def _kinds() -> Iterator[tuple[str, dict[str, Any]]]:
     for kind in KINDS:
         what = f"the {kind} to examine: an entry point's name, or pkg:Thing"
-        group.addoption(f"--{kind}", metavar="NAME", default=None, help=what)
-    group.addoption(
-        *("--driver-config", "--plugin-config"),
-        metavar="FILE",
-        default=None,
-        dest="plugin_config",
-        help="YAML with what stands beside `type` in its section of the config",
-    )
-    profiles = ("core", "full", "chaos", "security", "perf")
-    group.addoption("--profile", choices=profiles, default="core", help="how much is asked of it")
-    group.addoption("--laws", metavar="IDS", default=None, help="only these laws: L1,E10")
-    group.addoption("--against", metavar="NAME", default=None, help="a driver to compare it with")
-    group.addoption("--against-config", metavar="FILE", default=None, help="that driver's YAML")
-    group.addoption("--report", metavar="FILE", default=None, help="write the outcome as JSON")
-    group.addoption("--matrix", metavar="FILE", default=None, help="and as a table in Markdown")
-    group.addoption("--image", default=None, help="an image with /bin/sh, for drivers with images")
-    group.addoption("--sandbox-guest", default="sandbox_daemon", help="what drivers carry inside")
-    group.addoption("--golden", metavar="DIRECTORY", default=None, help="handles of past releases")
-    group.addoption("--law-seed", type=int, default=0, help="of everything that laws draw by lot")
-    group.addoption(
-        "--patience",
-        metavar="FACTOR",
-        type=float,
-        default=1.0,
-        help="on a slow or busy machine: how many times as long a law may take",
-    )
-    group.addoption("--engine-stop", metavar="COMMAND", default=None, help="takes its engine away")
-    group.addoption("--engine-start", metavar="COMMAND", default=None, help="brings it back")
-    group.addoption(
-        "--exclusive-host",
-        action="store_true",
-        help="nobody else works here: whatever is new on the host counts as left behind",
-    )
+        yield kind, {"metavar": "NAME", "help": what}
+
+
+OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
+    **dict(_kinds()),
+    "plugin-config": {
+        "metavar": "FILE",
+        "help": "YAML with what stands beside `type` in its section of the config",
+    },
+    "profile": {
+        "choices": ("core", "full", "chaos", "security", "perf"),
+        "default": "core",
+        "help": "how much is asked of it",
+    },
+    "laws": {"metavar": "IDS", "help": "only these laws: L1,E10"},
+    "against": {"metavar": "NAME", "help": "a driver to compare it with"},
+    "against-config": {"metavar": "FILE", "help": "that driver's YAML"},
+    "report": {"metavar": "FILE", "help": "write the outcome as JSON"},
+    "matrix": {"metavar": "FILE", "help": "and as a table in Markdown"},
+    "image": {"help": "an image with /bin/sh, for drivers with images"},
+    "sandbox-guest": {"default": "sandbox_daemon", "help": "what drivers carry inside"},
+    "golden": {"metavar": "DIRECTORY", "help": "handles of past releases"},
+    "law-seed": {"type": int, "default": 0, "help": "of everything that laws draw by lot"},
+    "patience": {
+        "metavar": "FACTOR",
+        "type": float,
+        "default": 1.0,
+        "help": "on a slow or busy machine: how many times as long a law may take",
+    },
+    "engine-stop": {"metavar": "COMMAND", "help": "takes its engine away"},
+    "engine-start": {"metavar": "COMMAND", "help": "brings it back"},
+    "exclusive-host": {
+        "action": "store_true",
+        "default": False,
+        "help": "nobody else works here: whatever is new on the host counts as left behind",
+    },
+}
+"""What pytest is told of each, by its name without the dashes."""
+ALIASES: Final[Mapping[str, str]] = {"plugin-config": "driver-config"}
+_SAYS_NOT_HOW: Final = ("laws", "report", "matrix")
+"""These choose laws, and where to write; not how a law is examined."""
+
+
+def asked_for(config: pytest.Config, name: str) -> Any:
+    """What the command line says to one of the kit's options, or its default."""
+    return config.getoption(f"--{name}")
+
+
+def asked_otherwise(config: pytest.Config) -> list[str]:
+    """The words that examine another law in the same way: all that differ from the defaults."""
+    words = list[str]()
+    for name, attributes in OPTIONS.items():
+        value = asked_for(config, name)
+        if name in _SAYS_NOT_HOW or value == attributes.get("default"):
+            continue
+        words.append(f"--{name}" if "action" in attributes else f"--{name}={value}")
+    return words
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("longshore", "Longshore's conformance kit")
+    for name, attributes in OPTIONS.items():
+        spellings = [f"--{each}" for each in (ALIASES.get(name), name) if each]
+        group.addoption(*spellings, dest=name.replace("-", "_"), **attributes)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if any(config.getoption(f"--{kind}") for kind in KINDS):
+    if any(asked_for(config, kind) for kind in KINDS):
         config.pluginmanager.import_plugin(f"{PACKAGE}.session")

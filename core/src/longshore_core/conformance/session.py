@@ -16,7 +16,7 @@ import anyio
 import pytest
 
 from longshore_core._errors import LongshoreError
-from longshore_core.conformance.plugin import KINDS, PACKAGE
+from longshore_core.conformance.plugin import KINDS, PACKAGE, asked_for, asked_otherwise
 from longshore_core.process import config as configuration
 from longshore_core.testing.against import run_against
 from longshore_core.testing.bench import Settings
@@ -62,7 +62,6 @@ class Kit:
     """What the command line asks for."""
 
     kind: str
-    name: str
     subject: Subject[Any]
     other: Subject[Any] | None
     settings: Settings
@@ -70,24 +69,23 @@ class Kit:
 
     @classmethod
     def of(cls, config: pytest.Config) -> Kit:
-        named = [(kind, str(config.getoption(f"--{kind}") or "")) for kind in KINDS]
+        named = [(kind, str(asked_for(config, kind) or "")) for kind in KINDS]
         asked = [(kind, name) for kind, name in named if name]
         if len(asked) != 1:
             choices = ", ".join(f"--{kind}" for kind in KINDS)
             raise pytest.UsageError(f"name one plugin to examine, with one of {choices}")
         ((kind, name),) = asked
-        against = config.getoption("--against")
+        against = asked_for(config, "against")
         try:
-            options = _options(config.getoption("plugin_config"))
+            options = _options(asked_for(config, "plugin-config"))
             subject = find_subject(name, options, kind=kind)
-            others = _options(config.getoption("--against-config"))
+            others = _options(asked_for(config, "against-config"))
             other = find_subject(against, others, kind=kind) if against else None
         except LongshoreError as exc:
             raise pytest.UsageError(str(exc)) from exc
-        profile = Profile(config.getoption("--profile"))
+        profile = Profile(asked_for(config, "profile"))
         return cls(
             kind=kind,
-            name=name,
             subject=subject,
             other=other,
             settings=_settings(config, profile),
@@ -132,15 +130,15 @@ class Collector:
         order = {law.id: number for number, law in enumerate(LAWS[self._kit.kind])}
         self._lines.sort(key=lambda line: order.get(line.id, 0))
         report = report_of(self._kit.subject, self._kit.profile, self._lines)
-        for option, text in (("--report", to_json(report)), ("--matrix", matrix([report]))):
-            if file := self._config.getoption(option):
+        for option, text in (("report", to_json(report)), ("matrix", matrix([report]))):
+            if file := asked_for(self._config, option):
                 Path(file).write_text(text, encoding="utf-8")
         terminalreporter.write_line(report.conforms)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     kit = Kit.of(config)
-    kit.laws(config.getoption("--laws"))  # one that is not known is told of here, and now
+    kit.laws(asked_for(config, "laws"))  # one that is not known is told of here, and now
     config.stash[_KIT] = kit
     config.pluginmanager.register(Collector(config, kit))
 
@@ -151,7 +149,7 @@ _KIT: Final = pytest.StashKey[Kit]()
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if {"law", "examine"} <= set(metafunc.fixturenames):
         kit = metafunc.config.stash[_KIT]
-        laws = kit.laws(metafunc.config.getoption("--laws"))
+        laws = kit.laws(asked_for(metafunc.config, "laws"))
         marked = [
             # A law has a deadline of its own; this one is for a driver that blocks the loop.
             pytest.param(law, id=f"{law.id}-{law.name}", marks=_timeout(metafunc.config, law, kit))
@@ -182,7 +180,7 @@ def examine(
         item.user_properties.append((_PROPERTY, line))
         match outcome.verdict:
             case Failed():
-                pytest.fail(f"{outcome.verdict.reason}\n{_again(kit, law)}", pytrace=False)
+                pytest.fail(f"{outcome.verdict.reason}\n{_again(pytestconfig, law)}", pytrace=False)
             case NotDeclared():
                 pytest.skip(f"not declared: {outcome.verdict.reason}")
             case Environment():
@@ -199,10 +197,9 @@ async def _outcome(kit: Kit, law: Law[Any], settings: Settings) -> Outcome:
     return await run_law(kit.subject, law, settings)
 
 
-def _again(kit: Kit, law: Law[Any]) -> str:
+def _again(config: pytest.Config, law: Law[Any]) -> str:
     """The line that repeats a failure."""
-    words = ["pytest", "--pyargs", PACKAGE, f"--{kit.kind}={kit.name}", f"--laws={law.id}"]
-    words += [f"--profile={kit.profile}", f"--law-seed={kit.settings.seed}"]
+    words = ["pytest", "--pyargs", PACKAGE, *asked_otherwise(config), f"--laws={law.id}"]
     return f"again: {shlex.join(words)}"
 
 
@@ -220,20 +217,20 @@ def _options(file: str | None) -> dict[str, Any]:
 
 def _settings(config: pytest.Config, profile: Profile) -> Settings:
     def option(name: str) -> Any:
-        return config.getoption(name)
+        return asked_for(config, name)
 
-    stop, start = option("--engine-stop"), option("--engine-start")
+    stop, start = option("engine-stop"), option("engine-start")
     if bool(stop) != bool(start):
         raise pytest.UsageError("--engine-stop and --engine-start belong together")
-    if not 1 <= option("--patience") < math.inf:
+    if not 1 <= option("patience") < math.inf:
         raise pytest.UsageError("--patience: a number from 1 is wanted, such as 2.5")
     return Settings(
         heavy=profile is Profile.FULL,
-        image=option("--image"),
-        guest=option("--sandbox-guest"),
+        image=option("image"),
+        guest=option("sandbox-guest"),
         engine=Commands(to_stop=stop, to_start=start) if stop else None,
-        golden=Path(option("--golden")) if option("--golden") else None,
-        exclusive_host=option("--exclusive-host"),
-        seed=option("--law-seed"),
-        patience=option("--patience"),
+        golden=Path(option("golden")) if option("golden") else None,
+        exclusive_host=option("exclusive-host"),
+        seed=option("law-seed"),
+        patience=option("patience"),
     )
