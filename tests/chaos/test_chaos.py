@@ -84,6 +84,13 @@ def test_the_reproducer_is_a_command_that_repeats_one_run() -> None:
     assert done.stdout.startswith("seed 3: well\n1 runs in ")
 
 
+@pytest.mark.parametrize(("backend", "more"), [("asyncio", ""), ("trio", " --backend trio")])
+def test_the_reproducer_runs_on_the_same_backend(backend: str, more: str) -> None:
+    [result] = chaos("null", [3], backend)
+    again = "python -m longshore_core.testing.chaos --driver null"
+    assert result.reproducer == f"{again}{more} --seed 3"
+
+
 MUTANT = """
 from contextlib import asynccontextmanager
 

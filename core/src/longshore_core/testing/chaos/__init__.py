@@ -29,6 +29,11 @@ import anyio
 import structlog
 from anyio import to_thread
 
+try:
+    from sniffio import current_async_library
+except ImportError:  # it comes with trio: without it there is asyncio only
+    current_async_library = None  # type: ignore[assignment]  # as told by its absence
+
 from longshore_core._errors import LongshoreError
 from longshore_core._model import Gap, Phase, Transition
 from longshore_core._plugins.opening import AdaptedDriver
@@ -331,7 +336,13 @@ class _Run:
         words = ["python", "-m", "longshore_core.testing.chaos", "--driver", name]
         if self._subject.options:
             words += ["--config", json.dumps(dict(self._subject.options))]
+        if (backend := _backend()) != "asyncio":
+            words += ["--backend", backend]
         return shlex.join([*words, "--seed", str(self._seed)])
+
+
+def _backend() -> str:
+    return "asyncio" if current_async_library is None else current_async_library()
 
 
 async def _nap(worker: Worker) -> None:
