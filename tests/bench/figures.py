@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import subprocess
 import time
@@ -27,7 +28,7 @@ class Figure:
     @property
     def worst(self) -> float:
         """The 99th percentile, or the slowest of fewer than a hundred."""
-        return sorted(self.samples)[max(0, int(len(self.samples) * 0.99) - 1)]
+        return sorted(self.samples)[math.ceil(len(self.samples) * 0.99) - 1]
 
     def row(self) -> str:
         verdict = ""
