@@ -51,7 +51,7 @@ def view(tmp_path: Path) -> HostView:
 
 
 @contextmanager
-def leaving(kind: str, view: HostView) -> Iterator[None]:
+def leaving(kind: str, view: HostView, require) -> Iterator[None]:
     """Leave something of a kind on the host, for a while."""
     match kind:
         case "process":
@@ -85,33 +85,29 @@ def leaving(kind: str, view: HostView) -> Iterator[None]:
                 group = Path(f"/sys/fs/cgroup/{view.mark}")
             try:
                 group.mkdir()
-            except OSError:
-                pytest.skip("no cgroup that we may make")
+            except OSError as exc:
+                require(False, f"a cgroup that we may make: {exc}")
             yield
             group.rmdir()
         case "mount":
             place = view.scratch / "mount"
             place.mkdir()
             done = subprocess.run(["mount", "-t", "tmpfs", view.mark, place], check=False)
-            if done.returncode:
-                pytest.skip("nothing that we may mount")
+            require(done.returncode == 0, "leave to mount")
             yield
             subprocess.run(["umount", place], check=True)
         case "rule":
             chain = ["-w", "-t", "filter"]
-            if not shutil.which("iptables"):
-                pytest.skip("no iptables")
+            require(shutil.which("iptables"), "iptables on PATH")
             comment = ["FORWARD", "-m", "comment", "--comment", view.mark, "-j", "RETURN"]
             done = subprocess.run(["iptables", *chain, "-A", *comment], check=False)
-            if done.returncode:
-                pytest.skip("no rule that we may make")
+            require(done.returncode == 0, "a rule that we may make")
             yield
             subprocess.run(["iptables", *chain, "-D", *comment], check=True)
         case _:
             name = view.mark
             done = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
-            if done.returncode:
-                pytest.skip("no network namespace that we may make")
+            require(done.returncode == 0, "a network namespace that we may make")
             yield
             subprocess.run(["ip", "netns", "delete", name], check=True)
 
@@ -123,9 +119,9 @@ def leaving(kind: str, view: HostView) -> Iterator[None]:
         *("network namespace", "mount", "rule"),
     ],
 )
-def test_what_is_left_on_the_host_is_seen_and_named(kind: str, view: HostView) -> None:
+def test_what_is_left_on_the_host_is_seen_and_named(kind: str, view: HostView, require) -> None:
     before = view.look()
-    with leaving(kind, view):
+    with leaving(kind, view, require):
         left = leaks(before, view.look())
     assert [each for each in left if each.startswith(f"{kind} ")], left
     if kind != "process":  # whose end nobody waits for
