@@ -34,6 +34,7 @@ BESIDE = [law for law in DRIVER_LAWS if law.id.endswith(".engine")]
 REGISTRY = {"url": "localhost:5000", "repository": "a/b", "username": "u", "password": "hush"}
 OF_AN_ENGINE = {"F2", "R2.3"}
 """What only a driver with an engine that can be taken away can show."""
+OF_A_GUEST_THAT_LISTENS = {"G3", "G4", "G5", "G6"}
 
 
 def examined(source: Any, laws: Sequence[Law[Any]], away: Path) -> list[Outcome]:
@@ -101,17 +102,21 @@ def test_what_a_driver_declares_passes_through_faulty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "name", "options"),
+    ("kind", "name", "options", "unknown"),
     [
-        ("network", "open", {}),
-        ("registry", "static", REGISTRY),
-        ("middleware", "cors", {}),
-        ("middleware", "cors", {"allow_origins": ["https://app.example"]}),
-        ("guest", "bare", {}),
-        ("guest", "sandbox_daemon", {"start_timeout_secs": 3}),
+        ("network", "open", {}, set[str]()),
+        ("registry", "static", REGISTRY, set[str]()),
+        ("middleware", "cors", {}, set[str]()),
+        ("middleware", "cors", {"allow_origins": ["https://app.example"]}, set[str]()),
+        ("guest", "bare", {}, OF_A_GUEST_THAT_LISTENS),
+        ("guest", "sandbox_daemon", {"start_timeout_secs": 3}, set[str]()),
     ],
 )
-def test_a_plugin_of_ours_conforms(kind: str, name: str, options: dict[str, Any]) -> None:
+def test_a_plugin_of_ours_conforms(
+    kind: str, name: str, options: dict[str, Any], unknown: set[str]
+) -> None:
     subject = find_subject(name, options, kind=kind)
     outcomes = anyio.run(lambda: run_laws(subject, LAWS[kind]))
     assert broken(outcomes) == {}
+    assert ids(outcomes, Environment) == unknown
+    assert ids(outcomes, Passed) == {law.id for law in LAWS[kind]} - unknown
