@@ -83,6 +83,13 @@ def test_the_driver_that_another_is_compared_with_has_a_config_of_its_own(tmp_pa
     assert "no_such_key" in done.stdout
 
 
+def test_a_comparison_of_nothing_is_no_success(tmp_path: Path) -> None:
+    words = ("--driver=null", "--against=reference", "-q")
+    done = pytest_run(*words, "--laws=L1", cwd=tmp_path)
+    assert done.returncode == 5, done.stdout
+    assert "nothing was compared" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [

@@ -32,12 +32,10 @@ from longshore_core.testing import (
     run_laws,
 )
 from longshore_core.testing import golden as golden_handles
-from longshore_core.testing.against import run_against
 from longshore_core.testing.bench import Bench
 from longshore_core.testing.host import HostView, leaks
 from longshore_core.testing.law import Missing
 from longshore_core.testing.report import Line, from_json, line_of, matrix, report_of, to_json
-from longshore_core.testing.trace import difference
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -273,25 +271,6 @@ def test_what_nobody_knows_is_said_in_the_line_to_sign_off_with() -> None:
     assert whole.conforms.endswith(", core: life, 1 unknown")
     cut = report_of(find_subject("null"), Profile.CORE, lines[:1])
     assert cut.conforms.endswith(f", core: 1 of {len(core)} laws, 1 unknown")
-
-
-def test_two_drivers_that_answer_alike_are_told_so_and_others_where_they_part() -> None:
-    law = next(law for law in DRIVER_LAWS if law.id == "L4.3")
-    reference, null = find_subject("reference"), find_subject("null")
-    same = anyio.run(run_against, reference, null, law, Settings())
-    assert same.verdict == Passed()
-    assert difference(["a", "b"], ["a", "c"]) == "step 2: b, against c"
-    assert difference(["a"], ["a", "c"]) == "step 2: (nothing more), against c"
-
-    async def once_or_twice(bench: Bench) -> None:
-        for _ in range(1 if bench.has_programs else 2):
-            await bench.driver.survey()
-
-    parting = Law(id="X1", group="x", check=once_or_twice, traced=True)
-    other = anyio.run(run_against, reference, null, parting, Settings())
-    assert other.verdict == Failed(
-        message="reference and null part at step 2: (nothing more), against survey -> []"
-    )
 
 
 def test_there_are_golden_handles_of_each_driver_and_of_this_release() -> None:

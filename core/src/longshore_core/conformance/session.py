@@ -126,6 +126,17 @@ class Collector:
                 if name == _PROPERTY:
                     self._lines.append(Line(**json.loads(str(value))))
 
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """A comparison that has compared nothing is no success."""
+        if exitstatus == pytest.ExitCode.OK and self._compared_nothing:
+            session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
+
+    @property
+    def _compared_nothing(self) -> bool:
+        if self._kit.other is None or hasattr(self._config, "workerinput"):
+            return False
+        return not any(line.verdict in ("passed", "failed") for line in self._lines)
+
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         order = {law.id: number for number, law in enumerate(LAWS[self._kit.kind])}
         self._lines.sort(key=lambda line: order.get(line.id, 0))
@@ -134,6 +145,10 @@ class Collector:
             if file := asked_for(self._config, option):
                 Path(file).write_text(text, encoding="utf-8")
         terminalreporter.write_line(report.conforms)
+        if self._compared_nothing:
+            terminalreporter.write_line(
+                "nothing was compared: no law is for both, and known of both"
+            )
 
 
 def pytest_configure(config: pytest.Config) -> None:
