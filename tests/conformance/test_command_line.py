@@ -83,6 +83,45 @@ def test_the_driver_that_another_is_compared_with_has_a_config_of_its_own(tmp_pa
     assert "no_such_key" in done.stdout
 
 
+TAKES_OUR_NAMES = """
+def pytest_addoption(parser):
+    group = parser.getgroup("selenium")
+    group.addoption("--driver", help="a browser")
+    group.addoption("--profile", action="store_true")
+"""
+
+
+def test_a_plugin_that_has_one_of_our_options_keeps_it(tmp_path: Path) -> None:
+    (tmp_path / "taking.py").write_text(TAKES_OUR_NAMES)
+    (tmp_path / "mine.py").write_text(
+        "from longshore_core._builtin.null_driver import NullDriver\n"
+        "class Mine(NullDriver):\n"
+        "    async def survey(self): raise KeyError\n"
+    )
+    words = ["-p", "taking", "--driver=Firefox", "--profile", "-q", "--laws=F3"]
+    done = pytest_run(*words, "--longshore-driver=mine:Mine", cwd=tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert "does not conform: mine:Mine" in done.stdout
+    assert "conformance --longshore-driver=mine:Mine --laws=F3" in done.stdout
+
+
+def test_a_conftest_that_has_one_of_our_options_keeps_it(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(TAKES_OUR_NAMES)
+    (tmp_path / "test_it.py").write_text(
+        "def test_it(pytestconfig):\n    assert pytestconfig.getoption('--driver') == 'Firefox'\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--driver=Firefox"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_option_has_a_long_spelling_that_nobody_else_has(tmp_path: Path) -> None:
+    words = ["--longshore-driver=null", "--longshore-laws", "L1.4", "--longshore-report=out.json"]
+    done = pytest_run(*words, "-q", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert from_json((tmp_path / "out.json").read_text()).plugin == "null"
+
+
 def test_a_comparison_of_nothing_is_no_success(tmp_path: Path) -> None:
     words = ("--driver=null", "--against=reference", "-q")
     done = pytest_run(*words, "--laws=L1", cwd=tmp_path)

@@ -6,7 +6,8 @@ until a plugin is named that is to be examined.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import argparse
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any, Final
 
 import pytest
@@ -57,31 +58,58 @@ OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 """What pytest is told of each, by its name without the dashes."""
 ALIASES: Final[Mapping[str, str]] = {"plugin-config": "driver-config"}
+_TAKEN: Final = pytest.StashKey[frozenset[str]]()
 _SAYS_NOT_HOW: Final = ("laws", "report", "matrix")
 """These choose laws, and where to write; not how a law is examined."""
 
 
 def asked_for(config: pytest.Config, name: str) -> Any:
     """What the command line says to one of the kit's options, or its default."""
-    return config.getoption(f"--{name}")
+    return config.getoption(_destination(name), OPTIONS[name].get("default"))
 
 
 def asked_otherwise(config: pytest.Config) -> list[str]:
     """The words that examine another law in the same way: all that differ from the defaults."""
-    words = list[str]()
+    words, taken = list[str](), config.stash.get(_TAKEN, frozenset[str]())
     for name, attributes in OPTIONS.items():
         value = asked_for(config, name)
         if name in _SAYS_NOT_HOW or value == attributes.get("default"):
             continue
-        words.append(f"--{name}" if "action" in attributes else f"--{name}={value}")
+        word = _long(name) if name in taken else f"--{name}"
+        words.append(word if "action" in attributes else f"{word}={value}")
     return words
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser
+) -> Generator[None, object, object]:
+    """Add the options when every other plugin has, and every conftest that pytest begins with.
+
+    `--driver` is pytest-selenium's, too, `--profile` pytest-profiling's: a name that is taken is
+    left to who has it, whichever of us was found first. The long spelling is always ours.
+    """
+    result = yield
     group = parser.getgroup("longshore", "Longshore's conformance kit")
+    taken = set[str]()
     for name, attributes in OPTIONS.items():
-        spellings = [f"--{each}" for each in (ALIASES.get(name), name) if each]
-        group.addoption(*spellings, dest=name.replace("-", "_"), **attributes)
+        names = [each for each in (ALIASES.get(name), name) if each]
+        short, long = [f"--{each}" for each in names], [_long(each) for each in names]
+        try:
+            group.addoption(*short, *long, dest=_destination(name), **attributes)
+        except (argparse.ArgumentError, ValueError):  # pytest 9 and others differ in which
+            group.addoption(*long, dest=_destination(name), **attributes)
+            taken.add(name)
+    early_config.stash[_TAKEN] = frozenset(taken)
+    return result
+
+
+def _long(name: str) -> str:
+    return f"--longshore-{name}"
+
+
+def _destination(name: str) -> str:
+    return f"longshore_{name.replace('-', '_')}"
 
 
 def pytest_configure(config: pytest.Config) -> None:
