@@ -36,6 +36,7 @@ from longshore_core.testing.bench import Bench
 from longshore_core.testing.host import HostView, leaks
 from longshore_core.testing.law import Missing
 from longshore_core.testing.report import Line, from_json, line_of, matrix, report_of, to_json
+from longshore_core.trees import delete_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -124,6 +125,15 @@ def test_what_is_left_on_the_host_is_seen_and_named(kind: str, view: HostView, r
     assert [each for each in left if each.startswith(f"{kind} ")], left
     if kind != "process":  # whose end nobody waits for
         assert leaks(before, view.look()) == ()
+
+
+def test_what_is_left_nested_deeply_is_seen_and_named_in_few_words(view: HostView) -> None:
+    before = view.look()
+    subprocess.run(["mkdir", "-p", "d/" * 1500], cwd=view.root / "state", check=True)
+    left = leaks(before, view.look())
+    assert left[:2] == ("file state/d", "file state/d/d")
+    assert len(left) < 20
+    delete_tree(view.root / "state")
 
 
 def test_what_others_do_on_the_host_is_not_taken_for_a_leak(view: HostView, tmp_path: Path) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
 import pytest
-from longshore_core import BackendError, ContainerSpec, EngineUnavailable, Handle
+from longshore_core import BackendError, ContainerId, ContainerSpec, EngineUnavailable, Handle
 from longshore_core.abc import Host
 from longshore_core.testing.bench import bare_host
+from longshore_docker.sockets import Sockets
 
 from tests.engines import images
 from tests.engines.between import Exchange
@@ -21,6 +25,84 @@ Opener = Callable[..., object]
 
 def directories(host: Host) -> int:
     return len(list(Path(host.state_dir, "sockets").iterdir()))
+
+
+ID = ContainerId("c")
+
+
+@pytest.fixture
+def sockets(host: Host) -> Sockets:
+    return Sockets(Path(host.state_dir), host.owner, host.logger)
+
+
+def nest(directory: str) -> None:
+    """More levels than Python recurses to."""
+    subprocess.run(["mkdir", "-p", "d/" * 1900], cwd=directory, check=True)
+
+
+@contextmanager
+def busy(directory: str) -> Iterator[None]:
+    """Somebody has mounted something in there, and it cannot be deleted."""
+    place = Path(directory, "busy")
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(place)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_what_is_nested_deeply_goes_with_its_container(sockets: Sockets, host: Host) -> None:
+    sockets.make(ID)
+    nest(sockets.path(ID))
+    for _ in range(2):
+        sockets.discard(ID)
+    assert directories(host) == 0
+
+
+def test_what_is_nested_deeply_is_swept(sockets: Sockets, host: Host) -> None:
+    sockets.make(ID)
+    nest(sockets.path(ID))
+    sockets.disclaim(ID)
+    sockets.sweep(sockets.unclaimed())
+    assert directories(host) == 0
+
+
+@pytest.mark.needs_root
+def test_what_cannot_be_discarded_is_named_and_left_to_the_next(
+    sockets: Sockets, host: Host
+) -> None:
+    sockets.make(ID)
+    path = sockets.path(ID)
+    with busy(path):
+        with pytest.raises(BackendError) as caught:
+            sockets.discard(ID)
+        assert str(caught.value) == (
+            f"cannot delete {path}, where container c had its sockets: Device or resource busy"
+        )
+        assert caught.value.retryable
+        assert sockets.unclaimed() == {path}
+    sockets.discard(ID)
+    assert directories(host) == 0
+
+
+@pytest.mark.needs_root
+def test_what_cannot_be_swept_is_told_and_keeps_nothing_else(
+    sockets: Sockets, host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    ids = [ContainerId(name) for name in ("a", "b", "c")]
+    for id_ in ids:
+        sockets.make(id_)
+        sockets.disclaim(id_)
+    stuck = sockets.path(ids[1])
+    with busy(stuck):
+        sockets.sweep(sockets.unclaimed())
+        assert sockets.unclaimed() == {stuck}
+    (record,) = caplog.records
+    assert (record.message, record.path) == ("docker_sockets_left", stuck)
+    sockets.sweep(sockets.unclaimed())
+    assert directories(host) == 0
 
 
 @pytest.fixture

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
@@ -160,6 +162,71 @@ async def test_directories_that_the_container_locked_are_deleted(driver, shell, 
     await driver.wait(handle)
     await driver.remove(handle)
     traces.assert_none("c")
+
+
+def nest(directory: Path) -> None:
+    """More levels than Python recurses to."""
+    subprocess.run(["mkdir", "-p", "d/" * 1900], cwd=directory, check=True)
+
+
+@contextmanager
+def busy(directory: Path) -> Iterator[None]:
+    """Somebody has mounted something over there, and it cannot be deleted."""
+    directory.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(directory)], check=True)
+    try:
+        yield
+    finally:
+        # It may have been moved.
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            if line.split()[4].endswith(f"/{directory.name}"):
+                subprocess.run(["umount", line.split()[4]], check=True)
+
+
+async def test_what_is_nested_deeply_goes_with_its_container(driver, shell, state_dir) -> None:
+    handle = await driver.create(shell("c", "true", sockets=True))
+    nest(Directory(state_dir / "c").sockets)
+    await driver.remove(handle)
+    assert list(state_dir.iterdir()) == []
+
+
+async def test_what_is_nested_deeply_is_swept_when_the_driver_opens(
+    open_driver, state_dir: Path
+) -> None:
+    (state_dir / ".gone-x").mkdir()
+    nest(state_dir / ".gone-x")
+    async with open_driver():
+        assert list(state_dir.iterdir()) == []
+
+
+@pytest.mark.needs_root
+async def test_what_cannot_be_deleted_is_named_and_deleted_later(driver, shell, state_dir) -> None:
+    handle = await driver.create(shell("c", "true"))
+    with busy(state_dir / "c" / "work" / "busy-c"):
+        with pytest.raises(BackendError) as caught:
+            await driver.remove(handle)
+        assert str(caught.value) == (
+            f"cannot delete {state_dir}/c, where container c was: Device or resource busy"
+        )
+        assert caught.value.retryable
+        assert await driver.survey() == []
+        assert [each.name for each in state_dir.iterdir()] == ["c"]
+    await driver.remove(handle)
+    assert list(state_dir.iterdir()) == []
+
+
+@pytest.mark.needs_root
+async def test_what_cannot_be_swept_is_told_and_the_driver_opens(
+    open_driver, state_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (state_dir / ".new-x").mkdir()
+    with busy(state_dir / ".gone-y" / "busy-y"):
+        async with open_driver():
+            assert [each.name for each in state_dir.iterdir()] == [".gone-y"]
+    told = [each for each in caplog.records if each.levelname == "WARNING"]
+    assert [(each.message, each.path) for each in told] == [
+        ("fork_exec_directory_left", str(state_dir / ".gone-y"))
+    ]
 
 
 # The shim is killed.

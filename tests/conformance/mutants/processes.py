@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import ClassVar
 
 import anyio
 from anyio.abc import Process
@@ -64,6 +66,27 @@ class LetsEverybodyIn(Wrapped):
         if isinstance(attachment.reach, UnixReach):
             os.chmod(attachment.reach.path, 0o777)
         return attachment
+
+
+@over_fork_exec("L5.4")
+class RemovesByRecursion(Wrapped):
+    fallen: ClassVar[set[str]] = set()
+
+    async def remove(self, handle: Handle) -> None:
+        if handle.id not in self.fallen:
+            self.fallen.add(handle.id)
+            shutil.rmtree(self.host.state_dir / handle.id / "s")
+        await super().remove(handle)
+
+
+@over_fork_exec("L5.4")
+class LeavesWhatIsNestedDeeply(Wrapped):
+    async def remove(self, handle: Handle) -> None:
+        sockets, left = self.host.state_dir / handle.id / "s", self.host.state_dir / ".left"
+        sockets.rename(left)
+        await super().remove(handle)
+        sockets.parent.mkdir()
+        left.rename(sockets)
 
 
 @over_fork_exec("E17.2")

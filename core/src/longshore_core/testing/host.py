@@ -28,6 +28,8 @@ _NAMESPACES: Final = (Path("/run/netns"), Path("/run/docker/netns"))
 _RULES: Final = (("iptables-save",), ("ip6tables-save",), ("nft", "list", "ruleset"))
 _LISTENING: Final = "0A"
 _RULES_SECONDS: Final = 10
+_DEPTH: Final = 16
+"""What lies deeper in a directory is not looked at: it does not stay without what is above it."""
 _COUNTERS: Final = re.compile(r"\[\d+:\d+\]|packets \d+ bytes \d+")
 
 VANISH_SECONDS: Final = 2.0
@@ -153,12 +155,14 @@ class HostView:
 
     def _files(self) -> Iterator[str]:
         """Those in the state directories that plugins were lent; not these themselves."""
-        for path in self.root.glob("*/**/*"):
-            if {self.scratch, self.root / "guest"} & set(path.parents):
-                continue
-            # A folder that waits for the next container is none that the last one has left.
-            if len(path.relative_to(self.root).parts) > 2 or not _is_empty_directory(path):
-                yield str(path.relative_to(self.root))
+        aside = {self.scratch, self.root / "guest"}
+        level = [path for path in _entries(self.root) if path not in aside]
+        for depth in range(2, _DEPTH):
+            level = [entry for path in level for entry in _entries(path)]
+            for path in level:
+                # A folder that waits for the next container is none that the last one has left.
+                if depth > 2 or not _is_empty_directory(path):
+                    yield str(path.relative_to(self.root))
 
     def _temporary(self) -> Iterator[str]:
         """At the top of the usual places only: what is below is somebody's."""
@@ -213,6 +217,14 @@ def _groups(path: str) -> Iterator[str]:
     for name in names:
         yield f"{path}/{name}"
         yield from _groups(f"{path}/{name}")
+
+
+def _entries(path: Path) -> list[Path]:
+    """What is in a directory; nothing of what is none, or has gone meanwhile."""
+    try:
+        return [] if path.is_symlink() else list(path.iterdir())
+    except OSError:
+        return []
 
 
 def _is_empty_directory(path: Path) -> bool:

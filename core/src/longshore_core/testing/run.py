@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import contextlib
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -29,6 +29,7 @@ from longshore_core.testing.law import (
     Verdict,
 )
 from longshore_core.testing.subject import Source, Subject, find_subject
+from longshore_core.trees import delete_tree
 
 
 @dataclass(slots=True)
@@ -84,7 +85,8 @@ async def run_law(subject: Subject[Any], law: Law[Any], settings: Settings) -> O
         if isinstance(story.verdict, Failed):
             await to_thread.run_sync(view.sweep)
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            delete_tree(root)
     return Outcome(
         law=law,
         verdict=story.verdict,

@@ -54,7 +54,7 @@ async def open_docker(config: Config, host: Host) -> AsyncGenerator[Runtime, Non
     streams = Streams(engine)
     events = Events(streams)
     networks = Networks(config, host, engine, events)
-    sockets = await anyio.to_thread.run_sync(Sockets, host.state_dir, host.owner)
+    sockets = await anyio.to_thread.run_sync(Sockets, host.state_dir, host.owner, host.logger)
     mountinfo = await anyio.to_thread.run_sync(_mountinfo) if config.is_local else []
     facts = facts_of(config, await _look(engine, host), mountinfo)
     try:

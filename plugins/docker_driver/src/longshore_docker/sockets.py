@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
-import shutil
 import tarfile
 import threading
 from pathlib import Path
 from typing import Final
 
 from longshore_core import BackendError, ContainerId, ImageError
+from longshore_core.trees import delete_tree
 
 ACCOUNTS: Final = "/etc/passwd"
 
@@ -27,9 +28,10 @@ class Sockets:
     has them. What is not claimed, and no container has, is left over: also of a worker before.
     """
 
-    def __init__(self, state_dir: Path, owner: str) -> None:
+    def __init__(self, state_dir: Path, owner: str, logger: logging.Logger) -> None:
         self._root = state_dir.resolve() / "sockets"
         self._owner = owner
+        self._logger = logger
         self._root.mkdir(mode=0o700, exist_ok=True)
         self._claimed = set[str]()
         self._turn = threading.Lock()
@@ -56,10 +58,15 @@ class Sockets:
             ) from exc
 
     def discard(self, id_: ContainerId) -> None:
-        """Idempotent."""
+        """Idempotent. Raises BackendError for one that stays, which then is left to `sweep`."""
+        path = self.path(id_)
         with self._turn:
-            shutil.rmtree(self.path(id_), ignore_errors=True)
             self.disclaim(id_)
+            try:
+                delete_tree(path)
+            except OSError as exc:
+                what = f"cannot delete {path}, where container {id_} had its sockets"
+                raise BackendError(f"{what}: {exc.strerror}", retryable=True) from exc
 
     def disclaim(self, id_: ContainerId) -> None:
         """Leave it to `sweep`, if no container has it. Does not block."""
@@ -70,11 +77,17 @@ class Sockets:
         return frozenset(str(each) for each in self._root.iterdir()) - self._claimed
 
     def sweep(self, paths: frozenset[str]) -> None:
-        """Remove those of the paths that are not claimed by now."""
+        """Remove those of the paths that are not claimed by now. One that stays is logged: nobody
+        waits for it, and it is found again."""
         for path in paths:
             with self._turn:
-                if path not in self._claimed:
-                    shutil.rmtree(path, ignore_errors=True)
+                if path in self._claimed:
+                    continue
+                try:
+                    delete_tree(path)
+                except OSError as exc:
+                    extra = {"path": path, "why": str(exc)}
+                    self._logger.warning("docker_sockets_left", extra=extra)
 
 
 def ids(user: str, accounts: str | None) -> tuple[int, int]:

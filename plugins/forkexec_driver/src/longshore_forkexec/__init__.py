@@ -54,7 +54,7 @@ def _prepare(config: Config, host: Host) -> Cgroups:
         os.close(os.pidfd_open(os.getpid()))
     except (AttributeError, OSError) as exc:
         raise BackendError("fork_exec needs Linux 5.4 or later") from exc
-    Directories(host.state_dir, host.owner).sweep()
+    Directories(host.state_dir, host.owner).sweep(host.logger)
     if config.cgroup == "off":
         return Cgroups([])
     # Told apart by place as well, so that a test may reuse an owner's name.

@@ -7,7 +7,9 @@ a name with a dot, which the next one sweeps.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import logging
 import os
 import re
 import shutil
@@ -16,8 +18,9 @@ from pathlib import Path
 from typing import Final
 
 from longshore_core import BackendError, CapacityExhausted, ContainerId, ContainerSpec
+from longshore_core.trees import delete_tree
 
-from longshore_forkexec.records import Asked, Directory, delete_tree, sync
+from longshore_forkexec.records import Asked, Directory, sync
 
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:@+=-]{0,127}")
 
@@ -69,14 +72,22 @@ class Directories:
         sync(self._root)
 
     def discard(self, directory: Directory) -> None:
-        """Delete the container's directory. Nothing of it runs any more. Idempotent."""
+        """Delete the container's directory. Nothing of it runs any more. Idempotent.
+
+        Raises BackendError when something of it stays: under its id, to be deleted again.
+        """
         grave = Path(tempfile.mkdtemp(prefix=".gone-", dir=self._root))
         try:
-            directory.path.rename(grave)
-        except FileNotFoundError:
-            pass
+            with contextlib.suppress(FileNotFoundError):
+                directory.path.rename(grave)
         finally:
-            delete_tree(grave)
+            try:
+                delete_tree(grave)
+            except OSError as exc:
+                with contextlib.suppress(OSError):
+                    grave.rename(directory.path)
+                what = f"cannot delete {directory.path}, where container {directory.id} was"
+                raise BackendError(f"{what}: {exc.strerror}", retryable=True) from exc
 
     def all(self) -> list[tuple[Directory, ContainerSpec]]:
         """Every container of the owner."""
@@ -84,11 +95,16 @@ class Directories:
         found = [(each, self.spec(each)) for each in directories if _SAFE_ID.fullmatch(each.id)]
         return [(directory, spec) for directory, spec in found if spec is not None]
 
-    def sweep(self) -> None:
-        """Delete what an earlier driver had not quite made, or not quite deleted."""
+    def sweep(self, logger: logging.Logger) -> None:
+        """Delete what an earlier driver had not quite made, or not quite deleted. What stays is
+        logged, and in nobody's way."""
         for pattern in (".new-*", ".gone-*"):
             for path in self._root.glob(pattern):
-                delete_tree(path)
+                try:
+                    delete_tree(path)
+                except OSError as exc:
+                    extra = {"path": str(path), "why": str(exc)}
+                    logger.warning("fork_exec_directory_left", extra=extra)
 
     def _disk_full(self) -> CapacityExhausted:
         free = shutil.disk_usage(self._root).free

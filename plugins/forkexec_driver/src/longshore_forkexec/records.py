@@ -15,12 +15,12 @@ Each file is put in place whole, and carries its version.
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from longshore_core import BackendError, ContainerId, ContainerSpec, Exit
+from longshore_core.trees import delete_tree
 from pydantic import TypeAdapter, ValidationError
 
 from longshore_forkexec.processes import Process
@@ -145,21 +145,6 @@ class Directory:
         (self.path / WORK).mkdir(mode=0o700)
         if spec.sockets:
             self.sockets.mkdir(mode=0o700)
-
-
-def delete_tree(path: Path) -> None:
-    """Delete a directory, also one in which the container has locked its own."""
-    try:
-        shutil.rmtree(path)
-    except FileNotFoundError:
-        return
-    except PermissionError:
-        for root, names, _ in os.walk(path):
-            for name in names:
-                inner = Path(root, name)
-                if not inner.is_symlink():
-                    inner.chmod(0o700)
-        shutil.rmtree(path)
 
 
 def sync(directory: Path) -> None:

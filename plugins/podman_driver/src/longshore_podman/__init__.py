@@ -63,6 +63,7 @@ async def open_podman(config: Config, host: Host) -> AsyncGenerator[Runtime]:
                     witness=witness,
                     networks=networks,
                     known=known,
+                    logger=host.logger,
                 )
                 try:
                     yield _start(config, host, parts, tasks)

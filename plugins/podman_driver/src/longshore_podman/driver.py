@@ -3,9 +3,9 @@ container is and what belongs to it."""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from signal import Signals
 from typing import Final
@@ -70,6 +70,7 @@ class Parts:
     networks: Networks | None
     """`None`: containers join a network of the engine's."""
     known: Known
+    logger: logging.Logger
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -300,10 +301,12 @@ class PodmanDriver(Driver):
             if seat.turn.locked():
                 continue  # it is being made, or removed
             async with seat.turn:
-                # What cannot be taken away now is found again by the next survey.
-                with suppress(BackendError):
+                try:
                     if await self._lookup.own(self._lookup.handle(id_)) is None:
                         await self._vacate(id_)
+                except BackendError as exc:
+                    # It is found again by the next survey.
+                    self._parts.logger.warning("podman_place_left", extra={"why": str(exc)})
 
     async def _exit(self, id_: ContainerId, container: Container) -> Exit:
         """How it has ended: found out once, and kept for whoever asks later."""

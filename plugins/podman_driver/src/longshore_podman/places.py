@@ -10,11 +10,11 @@ The rest is the engine's to know. Blocking, though never for long.
 from __future__ import annotations
 
 import contextlib
-import shutil
 from pathlib import Path
 from typing import Final
 
-from longshore_core import ContainerId, Exit
+from longshore_core import BackendError, ContainerId, Exit
+from longshore_core.trees import delete_tree
 from pydantic import TypeAdapter
 
 _EXIT: Final = TypeAdapter(Exit)
@@ -49,9 +49,15 @@ class Places:
         return frozenset(number for number in numbers if number is not None)
 
     def remove(self, id_: ContainerId) -> None:
-        """Idempotent."""
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._root / id_)
+        """Idempotent. Raises BackendError when something of it stays; then it is among `all`, and
+        has no network any more, which may be another's by the time that this is tried again."""
+        path = self._root / id_
+        try:
+            (path / "network").unlink(missing_ok=True)
+            delete_tree(path)
+        except OSError as exc:
+            what = f"cannot delete {path}, the place of container {id_}"
+            raise BackendError(f"{what}: {exc.strerror}", retryable=True) from exc
 
     def record(self, id_: ContainerId, exit_: Exit) -> None:
         """Keep how a container has ended: who comes after us has not seen it."""

@@ -12,14 +12,30 @@ import anyio
 from anyio import to_thread
 
 from longshore_core._errors import LongshoreError
-from longshore_core._model import Attachment, ContainerSpec, Exit, Handle, Phase
+from longshore_core._model import Attachment, ContainerSpec, Exit, Handle, Phase, UnixReach
 from longshore_core.testing.bench import Bench, every
 from longshore_core.testing.expect import equal, expect, refused
-from longshore_core.testing.law import PROGRAMS, Group, Law, laws_in
+from longshore_core.testing.law import PROGRAMS, SOCKETS, Group, Law, laws_in
 from longshore_core.testing.laws.life import counting_starts, ending, once_only
-from longshore_core.testing.programs import FOREVER
+from longshore_core.testing.programs import FOREVER, READY
 
 LIFE: Final[Group[Bench]] = Group("life")
+
+_LEVELS: Final = 1900
+"""More than Python recurses to, or a process may hold open; yet a path that can be named."""
+
+
+@LIFE.law("L5.4", requires=(SOCKETS,))
+async def what_it_has_nested_deeply_beside_its_sockets_goes_with_it(bench: Bench) -> None:
+    script = f'cd "$LONGSHORE_SOCKETS"; mkdir -p {"d/" * _LEVELS}; {{ready}}{FOREVER}'
+    handle = await bench.driver.create(bench.spec("c", script))
+    attachment = await bench.driver.start(handle)
+    await bench.told(attachment, READY)
+    await bench.driver.remove(handle)
+    if isinstance(attachment.reach, UnixReach):
+        path = anyio.Path(attachment.reach.path)
+        expect(not await path.exists(), "its directory for sockets is left by removal")
+    equal(list(await bench.driver.survey()), [], "the survey after it was removed")
 
 
 @LIFE.law("L6", requires=(PROGRAMS,))
