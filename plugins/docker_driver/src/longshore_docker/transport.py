@@ -1,4 +1,5 @@
-"""The SDK's way over a Unix socket, but for the socket that it leaves open when nobody listens."""
+"""The SDK's way over a Unix socket, but for the socket that it leaves open when nobody listens, and
+the pools of connections that it closes under who is about to use them."""
 
 from __future__ import annotations
 
@@ -33,10 +34,12 @@ class _Adapter(unixconn.UnixHTTPAdapter):  # type: ignore[misc]  # untyped
     def get_connection(self, url: Any, proxies: Any = None) -> Any:
         own = cast("Any", self)
         with own.pools.lock:
-            if own.pools.get(url) is None:
+            # One, for the one engine: of one a URL, the 26th closes the first, in use or not.
+            if own.pools.get(_SCHEME) is None:
                 make = cast("Any", _Pool)
-                own.pools[url] = make(url, own.socket_path, own.timeout, maxsize=own.max_pool_size)
-            return own.pools[url]
+                rest = {"timeout": own.timeout, "maxsize": own.max_pool_size}
+                own.pools[_SCHEME] = make(_SCHEME, own.socket_path, **rest)
+            return own.pools[_SCHEME]
 
 
 def mount(client: Any, address: UnixAddress | TcpAddress, seconds: float, connections: int) -> None:
