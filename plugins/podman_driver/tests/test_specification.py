@@ -51,13 +51,35 @@ def test_whatever_passes_the_check_can_be_said_and_keeps_its_words(
     assert said["labels"] == {**labels, **{name: said["labels"][name] for name in _OURS}}
     assert ("memory" in said["resource_limits"]) == (memory is not None)
     if cpu is not None:
-        assert said["resource_limits"]["cpu"]["quota"] >= 1000
+        share = said["resource_limits"]["cpu"]
+        assert share["quota"] >= 1000
+        assert 1000 <= share["period"] <= 1_000_000
+        assert cpu <= share["quota"] / share["period"] * 1000 < cpu + 1
 
 
 _OURS = (
     *("indexify.managed", "managed", "type"),
     *(OWNER, "longshore.id", "longshore.sockets", "longshore.spec"),
 )
+
+
+@pytest.mark.parametrize(
+    ("millis", "period", "quota"),
+    [
+        (1, 1_000_000, 1_000),
+        (9, 1_000_000, 9_000),
+        (10, 100_000, 1_000),
+        (49, 100_000, 4_900),
+        (50, 20_000, 1_000),
+        (1500, 20_000, 30_000),
+    ],
+)
+def test_a_share_of_a_core_is_as_small_as_it_was_asked_for(
+    millis: int, period: int, quota: int
+) -> None:
+    asked = spec(limits=Limits(cpu_millis=millis))
+    said = describe(asked, Config(), around())["resource_limits"]
+    assert said["cpu"] == {"period": period, "quota": quota}
 
 
 def test_nobody_can_ask_for_another_owners_label() -> None:

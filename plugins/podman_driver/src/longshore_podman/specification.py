@@ -41,7 +41,7 @@ _RESTORE: Final = "LONGSHORE_RESTORE_"
 _SPEC_JSON: Final = TypeAdapter(ContainerSpec)
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _LEAST_MEMORY: Final = 6 << 20
-_PERIOD_US: Final = 20_000
+_PERIODS_US: Final = (20_000, 100_000, 1_000_000)
 _LEAST_QUOTA_US: Final = 1_000
 _STOP_SECONDS: Final = 1
 
@@ -188,11 +188,18 @@ def _resources(spec: ContainerSpec, config: Config, limits: frozenset[Limit]) ->
         # As much with swap as without: no swap.
         resources["memory"] = {"limit": asked.memory_bytes, "swap": asked.memory_bytes}
     if asked.cpu_millis is not None:
-        quota = max(-(-asked.cpu_millis * _PERIOD_US // 1000), _LEAST_QUOTA_US)
-        resources["cpu"] = {"period": _PERIOD_US, "quota": quota}
+        period, quota = cpu_share(asked.cpu_millis)
+        resources["cpu"] = {"period": period, "quota": quota}
     if Limit.PIDS in limits:
         resources["pids"] = {"limit": asked.pids or config.pids_limit}
     return resources
+
+
+def cpu_share(millis: int) -> tuple[int, int]:
+    """Period and quota, in microseconds, of a share that `check` lets pass: a short period, unless
+    its quota were below what kernels take."""
+    shares = ((period, -(-millis * period // 1000)) for period in _PERIODS_US)
+    return next(share for share in shares if share[1] >= _LEAST_QUOTA_US)
 
 
 def _ulimits(config: Config) -> list[object]:
