@@ -88,6 +88,30 @@ def test_a_user_of_whom_the_image_knows_nothing_is_refused() -> None:
         ids("nobody", ACCOUNTS)
 
 
+@pytest.mark.parametrize(
+    ("user", "line", "value"),
+    [
+        ("app", "app:x:abc:0::/:/bin/sh", "abc"),
+        ("app", "app:x:1000:staff::/:/bin/sh", "staff"),
+        ("app", "app:x:-1:0::/:/bin/sh", "-1"),
+        ("app", "app:x::0::/:/bin/sh", ""),
+        ("99999999999", "", "99999999999"),
+        ("4294967295", "", "4294967295"),
+        ("0:99999999999", "", "99999999999"),
+        ("\u0662", "", "\u0662"),
+        ("9" * 5000, "", "9" * 20 + "..."),
+    ],
+)
+def test_a_user_without_a_number_that_there_can_be_is_refused(
+    user: str, line: str, value: str
+) -> None:
+    with pytest.raises(ImageError) as caught:
+        ids(user, f"root:x:1:0::/root:/bin/sh\n{line}\n")
+    assert str(caught.value) == (
+        f"the image runs as user {user!r}, of whom {value!r} is no number from 0 to 2147483647"
+    )
+
+
 def test_a_list_of_users_that_is_no_file_is_refused() -> None:
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:

@@ -19,6 +19,10 @@ from longshore_core import BackendError, ContainerId, ImageError
 from longshore_core.trees import delete_tree
 
 ACCOUNTS: Final = "/etc/passwd"
+_LAST_NUMBER: Final = (1 << 31) - 1
+"""Of users and groups: the engine takes none above."""
+_DIGITS: Final = 20
+"""More than any number has, and less than Python reads as one."""
 
 
 class Sockets:
@@ -93,7 +97,8 @@ class Sockets:
 def ids(user: str, accounts: str | None) -> tuple[int, int]:
     """The numbers of an image's `USER`, which may be a name of its `/etc/passwd`.
 
-    Raises BackendError for one that is not there, as the engine will.
+    Raises BackendError for one that is not there, as the engine will, and ImageError for what is no
+    number where one must be.
     """
     name, _, group = user.partition(":")
     if not name:
@@ -101,10 +106,21 @@ def ids(user: str, accounts: str | None) -> tuple[int, int]:
     for line in (accounts or "").splitlines():
         fields = line.split(":")
         if len(fields) > 3 and name in (fields[0], fields[2]):
-            return int(fields[2]), int(group) if group.isdigit() else int(fields[3])
-    if name.isdigit():
-        return int(name), int(group) if group.isdigit() else 0
+            said = group if group.isdecimal() else fields[3]
+            return _number(fields[2], user), _number(said, user)
+    if name.isdecimal():
+        return _number(name, user), _number(group, user) if group.isdecimal() else 0
     raise BackendError(f"the image runs as user {name!r}, of whom its {ACCOUNTS} knows nothing")
+
+
+def _number(text: str, user: str) -> int:
+    is_short = len(text) <= _DIGITS
+    if is_short and text.isascii() and text.isdecimal() and int(text) <= _LAST_NUMBER:
+        return int(text)
+    shown = text if is_short else f"{text[:_DIGITS]}..."
+    raise ImageError(
+        f"the image runs as user {user!r}, of whom {shown!r} is no number from 0 to {_LAST_NUMBER}"
+    )
 
 
 def content(archive: bytes | None) -> str | None:
