@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+import longshore_docker.driver
 import pytest
 from longshore_core import BackendError, ContainerSpec, EngineUnavailable, Handle, PluginCrash
 from longshore_core.abc import Host
@@ -85,6 +86,41 @@ async def test_an_engine_that_stops_in_the_middle_of_an_answer_is_away(
     async with open_scripted(script) as runtime:
         with pytest.raises(EngineUnavailable, match=r"went away|does not answer"):
             await runtime.driver.wait(Handle(id=spec.id))
+
+
+async def test_a_container_that_stays_on_the_engine_is_not_said_to_be_removed(
+    open_scripted: Opener, shell: Shell, owner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else's removal of it has begun, and does not come to its end."""
+    monkeypatch.setattr(longshore_docker.driver, "_GONE_SECONDS", 0.5)
+
+    async def container(exchange: Exchange) -> None:
+        await exchange.answer(
+            {
+                "Id": "c",
+                "Name": f"/indexify-{spec.id}",
+                "Image": "i",
+                "State": {**STATE, "ExitCode": 0},
+                "Config": {"Labels": {"longshore.owner": owner}},
+                "HostConfig": {"NetworkMode": "none"},
+                "NetworkSettings": {},
+            }
+        )
+
+    async def remove(exchange: Exchange) -> None:
+        await exchange.answer({"message": "removal of container c is already in progress"}, 409)
+
+    spec = shell()
+    script = {
+        f"GET /containers/indexify-{spec.id}/json": container,
+        "GET /containers/c/json": container,
+        "DELETE /containers/c": remove,
+    }
+    async with open_scripted(script) as runtime:
+        with pytest.raises(BackendError) as caught:
+            await runtime.driver.remove(Handle(id=spec.id))
+    assert str(caught.value) == f"container indexify-{spec.id} is still there"
+    assert caught.value.retryable
 
 
 @pytest.mark.parametrize(

@@ -332,9 +332,11 @@ class DockerDriver(Driver):
                 if exc.status != _CONFLICT:
                     raise
             # Somebody else's removal of it is in progress, and it has its name until that is done.
-            with anyio.move_on_after(_GONE_SECONDS):
+            with anyio.move_on_after(_GONE_SECONDS) as patience:
                 while await self._engine.inspect(container.id):
                     await ear.wait()
+            if patience.cancelled_caught:
+                raise BackendError(f"container {container.name} is still there", retryable=True)
 
     # Looking.
 
