@@ -24,11 +24,10 @@ import docker.auth
 import docker.errors
 import docker.utils
 import requests
-from docker.credentials.errors import StoreError
 from longshore_core import BackendError, EngineUnavailable, ImageError
 from longshore_core.address import TcpAddress, UnixAddress
 
-from longshore_docker import transport
+from longshore_docker import credentials, transport
 from longshore_docker.answers import (
     Container,
     Image,
@@ -227,19 +226,10 @@ class Engine:
 
     async def credentials(self, registry: str) -> Mapping[str, str] | None:
         """What this user's Docker configuration has for a registry: by `credHelpers`,
-        `credsStore` or `auths`, read again each time. Raises ImageError when a helper fails."""
-
-        def resolve() -> Mapping[str, str] | None:
-            try:
-                with _configured():
-                    config = cast("Any", docker.auth).load_config()
-                    return cast("Mapping[str, str] | None", config.resolve_authconfig(registry))
-            except (docker.errors.DockerException, StoreError, BackendError) as exc:
-                reason = " ".join(str(exc).split())
-                raise ImageError(f"no credentials for {registry}: {reason}") from exc
-
+        `credsStore` or `auths`, read again each time. Raises ImageError when a helper fails, or
+        does not answer."""
         return await anyio.to_thread.run_sync(
-            resolve, limiter=self._limiter, abandon_on_cancel=True
+            credentials.find, registry, limiter=self._limiter, abandon_on_cancel=True
         )
 
     # Itself.
@@ -304,7 +294,7 @@ class Engine:
             "timeout": seconds,
             "max_pool_size": _THREADS,
         }
-        with _configured():
+        with credentials.configured():
             client = cast("Any", docker.APIClient(**options))
         transport.mount(client, base, seconds, _THREADS)
         # Connections cost next to nothing, and those that wait for work cost a descriptor each.
@@ -338,20 +328,6 @@ def _get(client: Any, path: str, query: Mapping[str, str]) -> Generator[Any]:
         except requests.exceptions.HTTPError as exc:
             docker.errors.create_api_error_from_http_exception(exc)
         yield answer
-
-
-@contextmanager
-def _configured() -> Generator[None]:
-    """For where the SDK reads this user's configuration, and takes its parts for what they should
-    be."""
-    try:
-        yield
-    except (AttributeError, TypeError, ValueError, docker.errors.InvalidConfigFile) as exc:
-        if isinstance(exc, OSError):
-            raise  # of requests'
-        raise BackendError(
-            f"the Docker configuration of the worker's user is malformed: {exc}"
-        ) from exc
 
 
 class Reference(NamedTuple):
