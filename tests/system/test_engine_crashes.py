@@ -47,6 +47,12 @@ def _identity(engine: Any, id_: str) -> tuple[int, str]:
     return shown["State"]["Pid"], shown["State"]["StartedAt"]
 
 
+def _is_made(engine: Any, id_: str) -> bool:
+    """Whether the engine has been asked for a sandbox's container, whatever has come of it."""
+    names = engine.run("ps", "--all", "--format", "{{.Names}}").split()
+    return f"indexify-{id_}" in names
+
+
 def _kept(whole: System, engine: Any) -> dict[str, tuple[int, tuple[int, str]]]:
     """Two sandboxes that count, and who they are."""
     ids = [whole.create(image=images.BASE.reference, timeout_secs=0) for _ in range(2)]
@@ -68,15 +74,21 @@ def test_no_kill_of_the_worker_loses_restarts_or_leaves_a_sandbox(
     whole: System, engine: Any
 ) -> None:
     lots = random.Random(WORKER_KILLS)
-    kept, made = _kept(whole, engine), list[str]()
-    for _ in range(WORKER_KILLS):
+    kept, made, met = _kept(whole, engine), list[str](), list[str]()
+    for number in range(WORKER_KILLS):
+        is_up = number % 2 == 0
+        if is_up:
+            # Else most kills come while it still begins, and nothing has been asked of it.
+            until(whole.registered, "the worker registers", 60)
         made.append(whole.create(wait=False, image=images.BASE.reference))
         if len(made) > 1:
             whole.delete(made[-2])
         # Not a wait for anything: the moment of the kill, drawn by lot.
-        time.sleep(lots.uniform(0, 1.5))
+        time.sleep(lots.uniform(0, 3 if is_up else 1.5))
         whole.stop("worker", signal.SIGKILL)
+        met += [made[-1]] * _is_made(engine, made[-1])
         whole.start("worker")
+    assert met, "no kill has met a container that had been asked for"
     whole.wait_ready()
     for id_ in made[:-1]:
         until(lambda id_=id_: whole.sandbox(id_)["status"] == "terminated", id_, 60)
