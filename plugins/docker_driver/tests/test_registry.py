@@ -19,6 +19,7 @@ from longshore_core import ImageError, PullProgress, RegistryError
 from longshore_core.abc import ImageStore, Runtime
 
 from tests.engines import images
+from tests.engines.between import Exchange
 from tests.engines.dockerd import Docker
 
 PASSWORD = "open-sesame"
@@ -216,15 +217,25 @@ async def test_a_pull_that_takes_too_long_says_which_limit_it_met(
     )
 
 
+@pytest.mark.parametrize("is_away", [False, True], ids=["at once", "when the engine is back"])
 async def test_images_of_the_config_are_pulled_before_anybody_asks(
-    open_driver: Callable[..., object],
+    open_between: Callable[..., object],
     docker: Docker,
     registry: Registry,
     docker_config: Callable[..., None],
+    is_away: bool,
 ) -> None:
     auth = base64.b64encode(f"user:{PASSWORD}".encode()).decode()
     docker_config(auths={registry.address: {"auth": auth}})
-    async with open_driver(prepull=["localhost:9/none", registry.reference]) as runtime:
+    back = anyio.Event()
+
+    async def engine(exchange: Exchange) -> None:
+        if back.is_set() or not is_away:
+            await exchange.forward()
+
+    prepull = ["localhost:9/none", registry.reference]
+    async with open_between(engine, prepull=prepull) as runtime:
+        back.set()
         with anyio.fail_after(30):
             async with runtime.health.fingerprints() as prints:
                 while registry.reference not in (await anext(prints)).images:

@@ -10,6 +10,7 @@ import anyio
 import anyio.to_thread
 from longshore_core import (
     BackendError,
+    EngineUnavailable,
     Facts,
     Host,
     Limit,
@@ -65,7 +66,8 @@ async def open_docker(config: Config, host: Host) -> AsyncGenerator[Runtime, Non
             )
             tasks.start_soon(events.run)
             tasks.start_soon(networks.run)
-            tasks.start_soon(_prepull, config, images, host)
+            for reference in config.prepull:
+                tasks.start_soon(_prepull, reference, images, events, host)
             driver = DockerDriver(config, host, edges)
             try:
                 yield Runtime(
@@ -88,13 +90,20 @@ async def open_docker(config: Config, host: Host) -> AsyncGenerator[Runtime, Non
             engine.close()
 
 
-async def _prepull(config: Config, images: Images, host: Host) -> None:
-    for reference in config.prepull:
-        try:
-            await images.have(reference)
-        except LongshoreError as exc:
-            # Whoever asks for it later pulls it, and is told.
-            host.logger.warning("docker_image_not_pulled", extra={"why": str(exc)})
+async def _prepull(reference: str, images: Images, events: Events, host: Host) -> None:
+    """Have an image there, as soon as there is an engine."""
+    with events.listening() as ear:
+        while True:
+            try:
+                await images.have(reference)
+            except EngineUnavailable:
+                await ear.wait()
+            except LongshoreError as exc:
+                # Whoever asks for it later pulls it, and is told.
+                host.logger.warning("docker_image_not_pulled", extra={"why": str(exc)})
+                return
+            else:
+                return
 
 
 async def _look(engine: Engine, host: Host) -> Info | None:
