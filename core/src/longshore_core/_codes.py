@@ -105,7 +105,6 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
             503, True, "The proxy has not heard from its worker yet. Try again in a moment."
         ),
         "REQUEST_TIMEOUT": ErrorCode(408, False, "The request did not arrive in time."),
-        "NOT_IMPLEMENTED": ErrorCode(501, False, "The request asks for what is not offered."),
         "HTTP_VERSION_NOT_SUPPORTED": ErrorCode(505, False, "Speak HTTP/1.1."),
         # the daemon
         "UNAUTHENTICATED": ErrorCode(

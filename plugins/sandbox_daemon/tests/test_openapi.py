@@ -14,6 +14,7 @@ import requests
 import schemathesis
 import yaml
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from longshore_core import ContainerId, ContainerSpec, Facts
 from longshore_daemon import Options, Patience, SandboxDaemon
 from longshore_daemon.inside.areas import Areas
@@ -91,7 +92,12 @@ def test_every_answer_is_of_the_promised_shape_and_no_error_is_untyped(
     if not _is_alive(confined):
         pytest.fail(confined.log())
 
-    @given(case=operation.as_strategy())
+    there = {
+        "pid": str(confined.start("/bin/cat", stdin_mode="pipe")["pid"]),
+        "session": confined.open_pty("/bin/cat")["session_id"],
+    }
+
+    @given(case=operation.as_strategy(), is_known=st.booleans())
     @settings(
         max_examples=EXAMPLES,
         deadline=None,
@@ -99,7 +105,10 @@ def test_every_answer_is_of_the_promised_shape_and_no_error_is_untyped(
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    def examine(case: Any) -> None:
+    def examine(case: Any, is_known: bool) -> None:
+        for name in case.path_parameters.keys() & there.keys():
+            if is_known:
+                case.path_parameters[name] = there[name]
         with requests.Session() as session:
             session.mount("http://", _Adapter(confined.connect))
             headers = {"Longshore-Sandbox-Token": "the-token"}
@@ -119,6 +128,7 @@ def test_every_answer_is_of_the_promised_shape_and_no_error_is_untyped(
                 assert response.status_code < 500 or body["code"] in TYPED, told
 
     examine()
+    confined.http.delete(f"pty/{there['session']}")
     assert "Traceback" not in confined.log()
 
 

@@ -138,7 +138,9 @@ def request_scanner(head: RequestHead) -> Scanner:
     if head.version == b"1.0":
         raise bad_request("Transfer-Encoding with HTTP/1.0")
     if coding.lower() != b"chunked":
-        raise RequestError(501, "NOT_IMPLEMENTED", "The only transfer coding served is chunked")
+        raise RequestError(
+            501, "UNSUPPORTED_CAPABILITY", "The only transfer coding served is chunked"
+        )
     return ChunkScanner(bad_request)
 
 
