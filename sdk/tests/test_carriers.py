@@ -49,10 +49,10 @@ def peer(act: Callable[[socket.socket, threading.Event], None]) -> Iterator[str]
 
 
 def pause_and_freeze(client: socket.socket, over: threading.Event) -> None:
-    """Say something when most of the time is over, and then nothing any more."""
+    """Say something when half of the time is over, and then nothing any more."""
     client.recv(65536)
     client.sendall(HEAD)
-    over.wait(0.8)
+    over.wait(1.5)
     client.sendall(b"x")
     over.wait(20)
 
@@ -71,12 +71,12 @@ def test_a_deadline_holds_for_each_wait_and_not_anew() -> None:
     carrier = BlockingCarrier()
     with peer(pause_and_freeze) as url:
         began = time.monotonic()
-        with deadline(1.0):
+        with deadline(3.0):
             stream = finish(carrier.open(Request(method="GET", url=url)))
             assert finish(stream.read()) == b"x"
             with pytest.raises(CarryError) as caught:
                 finish(stream.read())
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 4
         assert caught.value.silent
         finish(carrier.close())
 
@@ -85,12 +85,12 @@ async def test_a_deadline_holds_for_each_wait_and_not_anew_also_by_awaiting() ->
     carrier = AsyncCarrier()
     with peer(pause_and_freeze) as url:
         began = time.monotonic()
-        with deadline(1.0):
+        with deadline(3.0):
             stream = await carrier.open(Request(method="GET", url=url))
             assert await stream.read() == b"x"
             with pytest.raises(CarryError) as caught:
                 await stream.read()
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 4
         assert caught.value.silent
         await stream.close()
         await carrier.close()
