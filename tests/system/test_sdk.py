@@ -104,17 +104,16 @@ def meanwhile(act: Callable[[], object]) -> Iterator[None]:
         thread.join()
 
 
-def test_a_page_of_another_site_runs_nothing(whole: System, sandbox: Sandbox) -> None:
-    """Not even one that another port of the same sandbox serves."""
-    body, own = {"command": "true"}, str(whole.proxy.base_url).rstrip("/")
-    asked = partial(whole.daemon, sandbox.id, "POST", "/api/v1/processes", json=body)
-    for origin in (
-        "https://evil.example",
-        own.replace("127.0.0.1", f"8080-{sandbox.id}.localhost"),
-    ):
-        answer = asked(headers={"Origin": origin})
+def test_a_page_in_a_browser_runs_nothing(whole: System, sandbox: Sandbox) -> None:
+    """Not even one that another port of a sandbox serves, and that says which sandbox it means."""
+    port = whole.proxy.base_url.port
+    headers = {"Tensorlake-Sandbox-Port": "9501"}
+    for host in ("evil.example", f"8080-other.localhost:{port}", f"8080-{sandbox.id}.localhost"):
+        pages = {**headers, "Host": host, "Origin": f"http://{host}"}
+        asked = partial(whole.daemon, sandbox.id, "POST", "/api/v1/processes", headers=pages)
+        answer = asked(json={"command": "true"})
         assert (answer.status_code, answer.json()["code"]) == (403, "ORIGIN_NOT_ALLOWED")
-    assert asked(headers={"Origin": own}).status_code == 201
+    assert whole.spawn(sandbox.id, "true")
 
 
 class TestLife:

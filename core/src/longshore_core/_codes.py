@@ -122,7 +122,7 @@ CATALOGUE: Final[Mapping[str, ErrorCode]] = MappingProxyType(
         "ORIGIN_NOT_ALLOWED": ErrorCode(
             403,
             False,
-            "Pages of other sites may not act in the sandbox. To let them, list the middleware "
+            "Pages in browsers may not act in the sandbox. To let some, list the middleware "
             "`cors` with their origin.",
         ),
         "TOO_MANY_SESSIONS": ErrorCode(

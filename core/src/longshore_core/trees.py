@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Callable
 from typing import Final
 
 _OPEN_LEVELS: Final = 32
@@ -87,7 +88,7 @@ class _Descent:
         OSError when the way up is lost."""
         level = self._way[-1]
         if level.files:
-            self._unlink(level, level.files.pop())
+            self._delete(os.unlink, level, level.files.pop())
         elif level.directories:
             self._enter(level, level.directories.pop())
         elif len(self._way) > 1:
@@ -108,9 +109,9 @@ class _Descent:
         for level in self._way:
             level.close()
 
-    def _unlink(self, level: _Level, name: str) -> None:
+    def _delete(self, call: Callable[..., None], level: _Level, name: str) -> None:
         try:
-            os.unlink(name, dir_fd=level.descriptor)
+            call(name, dir_fd=level.descriptor)
         except FileNotFoundError:
             return
         except OSError as exc:
@@ -138,15 +139,7 @@ class _Descent:
                 # Never go on there: it may be anybody's.
                 raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
         self._way.pop().close()
-        self._rmdir(above, level.name)
-
-    def _rmdir(self, above: _Level, name: str) -> None:
-        try:
-            os.rmdir(name, dir_fd=above.descriptor)
-        except FileNotFoundError:
-            return
-        except OSError as exc:
-            self.note(exc, name)
+        self._delete(os.rmdir, above, level.name)
 
     def _give_up(self, level: _Level, name: str, exc: OSError) -> None:
         """Of a directory that cannot be looked into: it may be empty."""

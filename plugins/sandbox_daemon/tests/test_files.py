@@ -112,6 +112,17 @@ def test_a_file_gets_the_mode_that_is_asked_for(
     assert path.read_bytes() == b"new"
 
 
+def test_what_comes_is_nobody_elses_to_read_before_its_mode_has_come(
+    daemon: Daemon, tmp_path: Path
+) -> None:
+    head = f"PUT /api/v1/files?path={tmp_path}/key&mode=0600 HTTP/1.1\r\nContent-Length: 100\r\n"
+    with daemon.connect() as sock:
+        sock.sendall(head.encode() + b"Longshore-Sandbox-Token: the-token\r\n\r\nhalf")
+        while not (there := list(tmp_path.iterdir())):
+            assert daemon.process.poll() is None
+        assert stat.S_IMODE(there[0].stat().st_mode) == 0o600
+
+
 @pytest.mark.needs_root
 def test_a_mount_point_is_written_to(daemon: Daemon, tmp_path: Path) -> None:
     """As an engine makes one of /etc/hosts."""

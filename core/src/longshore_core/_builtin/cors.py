@@ -81,7 +81,7 @@ class Cors:
             return self._varied(response)
         if request.method == b"OPTIONS" and request.get(b"access-control-request-method"):
             return self._allowed(ResponseHead.of(204, *self._preflight), origin)
-        # The daemon would take it for a page of another site, which nobody has let in.
+        # The daemon refuses pages that nobody has let in.
         response = yield request.with_((_ADMITTED, origin))
         if self._exposed:
             response = response.with_((b"Access-Control-Expose-Headers", self._exposed))

@@ -77,9 +77,7 @@ class FileRoutes:
             if span is None:
                 await self._replace(exchange, path, target, mode)
             else:
-                await self._write_at(exchange, path, target, span)
-                if mode is not None:
-                    os.chmod(target, mode)
+                await self._write_at(exchange, path, target, span, mode)
         except OSError as exc:
             raise explain(path, exc) from exc
         await exchange.answer_nothing()
@@ -88,7 +86,9 @@ class FileRoutes:
         temporary = f"{os.path.dirname(target)}/.longshore-{os.urandom(8).hex()}"
         before = _look(path, target)
         make_directories(os.path.dirname(target))
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        # Nobody else reads what comes before its mode does.
+        first_mode = 0o666 if mode is None and before is None else 0o600
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, first_mode)
         try:
             try:
                 self._paths.check(descriptor, path)
@@ -129,7 +129,9 @@ class FileRoutes:
         finally:
             os.close(reading)
 
-    async def _write_at(self, exchange: Exchange, path: str, target: str, span: Span) -> None:
+    async def _write_at(
+        self, exchange: Exchange, path: str, target: str, span: Span, mode: int | None
+    ) -> None:
         if _look(path, target) is None and not span.start:
             make_directories(os.path.dirname(target))
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | (0 if span.start else os.O_CREAT)
@@ -147,6 +149,8 @@ class FileRoutes:
                 raise ApiError(400, "BAD_REQUEST", "the body has another length than it said")
             if span.size == position:
                 os.ftruncate(descriptor, position)
+            if mode is not None:
+                os.fchmod(descriptor, mode)
             await synchronize(descriptor)
         finally:
             os.close(descriptor)

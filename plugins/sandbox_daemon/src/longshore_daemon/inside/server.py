@@ -10,7 +10,7 @@ from longshore_daemon.inside.file_routes import FileRoutes
 from longshore_daemon.inside.follow_routes import FollowRoutes
 from longshore_daemon.inside.frame_routes import FrameRoutes
 from longshore_daemon.inside.http import HEAD_LIMIT, BadRequest, Head, parse_head, unquote
-from longshore_daemon.inside.origins import refuse_other_origins
+from longshore_daemon.inside.origins import refuse_pages
 from longshore_daemon.inside.output_routes import OutputRoutes
 from longshore_daemon.inside.paths import Paths
 from longshore_daemon.inside.process_routes import ProcessRoutes
@@ -84,7 +84,7 @@ class Server:
         try:
             self._authenticate(exchange.head)
             if exchange.head.method not in _SAFE:
-                refuse_other_origins(exchange.head.headers)
+                refuse_pages(exchange.head.headers)
             route, captured = self._find(exchange.head)
             await route(exchange, *captured)
         except ApiError as exc:

@@ -8,7 +8,7 @@ from longshore_daemon.inside.channel import Channel, upgrade
 from longshore_daemon.inside.dial import DialError, dial
 from longshore_daemon.inside.exchange import ApiError, Exchange
 from longshore_daemon.inside.loop import GONE, READ, WRITE, Wait, pause
-from longshore_daemon.inside.origins import refuse_other_origins
+from longshore_daemon.inside.origins import refuse_other_pages
 from longshore_daemon.inside.stream import Disconnected, Stream
 from longshore_daemon.inside.websocket import BINARY, INTERNAL_ERROR, NORMAL, UNSUPPORTED
 
@@ -33,7 +33,7 @@ class TunnelRoutes:
 
     async def open(self, exchange: Exchange) -> None:
         """Connect, then shake hands: who cannot be reached is an answer, not a reason to close."""
-        refuse_other_origins(exchange.head.headers)
+        refuse_other_pages(exchange.head.headers)
         port = exchange.head.query.get("port", "")
         try:
             number = int(port) if port.isascii() and port.isdigit() and len(port) < 6 else 0
