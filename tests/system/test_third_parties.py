@@ -129,8 +129,8 @@ def run(whole: System, environment: Environment) -> None:
 
     whole.delete(id_)
     until(lambda: whole.sandbox(id_)["status"] == "terminated", "it ends")
+    until((state / "guest/acme/stopped").exists, "its guest is told to stop")
     until((state / "network/acme/revoked").exists, "its policy is revoked")
-    assert (state / "guest/acme/stopped").exists()
 
 
 def missing(environment: Environment, whole: System, path: str) -> str:

@@ -79,6 +79,18 @@ def test_a_cookie_is_found_whole_or_not_at_all(sleeper, cookie, is_found) -> Non
     assert (child(sleeper.pid) in bearing(cookie)) is is_found
 
 
+def test_one_that_is_becoming_another_program_is_found(tmp_path) -> None:
+    """Its environment cannot be read at that moment: here it is one of very many."""
+    restless = tmp_path / "restless"
+    restless.write_text('#!/bin/sh\nexec "$0"\n')
+    restless.chmod(0o755)
+    with subprocess.Popen([restless], env={COOKIE: "me:/here/c"}) as process:
+        try:
+            assert all(child(process.pid) in bearing("me:/here/c") for _ in range(100))
+        finally:
+            process.kill()
+
+
 async def test_waiting_for_what_has_ended_returns() -> None:
     await Endings().wait(Process(pid=os.getpid(), start=1))
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import resource
+import time
 from pathlib import Path
 from typing import Any
 
@@ -88,10 +89,14 @@ def test_what_a_running_process_has_begun_to_say_is_shown(daemon: Daemon) -> Non
 
 
 def test_lines_bear_the_time_at_which_they_came(daemon: Daemon) -> None:
-    pid = daemon.start("sh", "-c", "echo a; sleep 0.2; echo b")["pid"]
+    pid = daemon.start("sh", "-c", "echo a; read x; echo b", stdin_mode="pipe")["pid"]
+    assert next(daemon.events(f"processes/{pid}/stdout/follow"))["line"] == "a"
+    between = time.time_ns() // 1_000_000
+    daemon.http.post(f"processes/{pid}/stdin", content=b"\n")
     daemon.follow(pid)
+    after = time.time_ns() // 1_000_000
     first, second, _ = daemon.follow(pid)
-    assert 150 < second["timestamp"] - first["timestamp"] < 5000
+    assert first["timestamp"] <= between <= second["timestamp"] <= after
 
 
 def test_the_end_of_a_process_is_told_after_all_it_wrote(daemon: Daemon) -> None:

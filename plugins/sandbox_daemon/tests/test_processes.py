@@ -133,6 +133,22 @@ def test_a_signal_that_ends_reaches_those_who_left_the_session(
     wait_gone(pid)
 
 
+def test_a_kill_reaches_an_orphan_that_is_becoming_another_program(
+    daemon: Daemon, wait_gone: Callable[[int], None], tmp_path: Path
+) -> None:
+    """Whose environment cannot be read at that moment: here it is one of very many."""
+    restless = tmp_path / "restless"
+    restless.write_text('#!/bin/sh\nexec "$0"\n')
+    restless.chmod(0o755)
+    script = f"(setsid sh -c 'echo $$; exec {restless}' &) ; sleep 100"
+    for _ in range(40):
+        pid = daemon.start("sh", "-c", script)["pid"]
+        child = int(next(daemon.events(f"processes/{pid}/stdout/follow"))["line"])
+        answer = daemon.http.post(f"processes/{pid}/signal", json={"signal": int(signal.SIGKILL)})
+        assert answer.status_code == 200
+        wait_gone(child)
+
+
 @pytest.mark.parametrize("number", [2, 3])
 def test_so_do_those_of_a_keyboard(
     daemon: Daemon, wait_gone: Callable[[int], None], number: int

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import signal
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,8 @@ COOKIE: Final = "LONGSHORE_CONTAINER"
 """The variable that marks every process of a container: `owner:directory`."""
 
 _ENDED: Final = (b"Z", b"X")
+_EXEC_LOOKS: Final = 100
+_EXEC_SECONDS: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +77,7 @@ def send(process: Process, number: signal.Signals) -> None:
 
 
 def bearing(cookie: str) -> frozenset[Process]:
-    """Every process that was started with the cookie in its environment, and those below it.
-
-    While a process becomes another program it has no environment to be read, but it has a parent.
-    """
+    """Every process that was started with the cookie in its environment, and those below it."""
     needle = f"\0{COOKIE}={cookie}\0".encode()
     found = dict[int, Process]()
     others = dict[int, tuple[int, Process]]()
@@ -87,7 +87,7 @@ def bearing(cookie: str) -> frozenset[Process]:
             state, process, parent = _look(pid)
             if process is None or state in _ENDED:
                 continue
-            environment = b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
+            environment = b"\0" + _environment(pid)
             if needle in environment and identify(pid) == process:
                 found[pid] = process
             else:
@@ -163,6 +163,30 @@ def _look(pid: int) -> tuple[bytes, Process | None, int]:
     # The command's name comes before, and may hold spaces and brackets.
     fields = stat.rpartition(b")")[2].split()
     return fields[0], Process(pid, int(fields[19])), int(fields[1])
+
+
+def _environment(pid: int) -> bytes:
+    """What the process was started with. Raises OSError when it has ended, or may not be read.
+
+    There is nothing to be read of one that is becoming another program, for much less than a
+    millisecond as a rule: it is asked again.
+    """
+    for _ in range(_EXEC_LOOKS):
+        found = Path(f"/proc/{pid}/environ").read_bytes()
+        if found or _started_with_nothing(pid):
+            return found
+        time.sleep(_EXEC_SECONDS)
+    return b""
+
+
+def _started_with_nothing(pid: int) -> bool:
+    """Whether its environment is known and empty; that of one that has ended, and of a thread of
+    the kernel, is.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    # Fields 23, 50 and 51 of proc_pid_stat(5): vsize, env_start, env_end. The first is field 3.
+    memory, start, end = fields[20], fields[47], fields[48]
+    return memory == b"0" or (start == end and end != b"0")
 
 
 def _reap(kind: int, name: int) -> None:

@@ -8,8 +8,11 @@ program is started with, which all that it starts inherit.
 from __future__ import annotations
 
 import os
+from time import sleep
 
 MARK = "LONGSHORE_PROCESS"
+_EXEC_LOOKS = 100
+_EXEC_SECONDS = 0.001
 
 
 class Kin:
@@ -61,7 +64,9 @@ class Kin:
         found: dict[str, list[int]] = {}
         adopters = self._ancestors()
         for pid, parent in self._parents.items():
-            if parent in adopters and (mark := _mark_of(pid)):
+            # Whose parent ended while we looked may have been adopted since.
+            adopted = parent in adopters or parent not in self._parents
+            if adopted and (mark := _mark_of(pid)):
                 found.setdefault(mark, []).append(pid)
         return found
 
@@ -81,13 +86,37 @@ def new_mark() -> str:
 
 def _mark_of(pid: int) -> str:
     """That of a process; empty if it has none, or is none of our business."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            variables = file.read().split(b"\0")
-    except OSError:
-        return ""
     prefix = f"{MARK}=".encode()
-    for variable in variables:
+    for variable in _environment(pid).split(b"\0"):
         if variable.startswith(prefix):
             return variable[len(prefix) :].decode("ascii", "replace")
     return ""
+
+
+def _environment(pid: int) -> bytes:
+    """What the process was started with; empty if we may not look into it, or it has ended.
+
+    There is nothing to be read of one that is becoming another program, for much less than a
+    millisecond as a rule: it is asked again.
+    """
+    try:
+        for _ in range(_EXEC_LOOKS):
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                found = file.read()
+            if found or _started_with_nothing(pid):
+                return found
+            sleep(_EXEC_SECONDS)
+    except OSError:
+        return b""
+    return b""
+
+
+def _started_with_nothing(pid: int) -> bool:
+    """Whether its environment is known and empty; that of one that has ended, and of a thread of
+    the kernel, is.
+    """
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    # Fields 23, 50 and 51 of proc_pid_stat(5): vsize, env_start, env_end. The first is field 3.
+    memory, start, end = fields[20], fields[47], fields[48]
+    return memory == b"0" or (start == end and end != b"0")
