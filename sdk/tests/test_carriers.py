@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, closing, contextmanager, suppress
 from itertools import repeat
@@ -23,6 +22,8 @@ from longshore import deadline
 from longshore._carrier import CarryError, Request, finish
 from longshore._http import AsyncCarrier, BlockingCarrier
 from longshore._wires import BlockingWire, Target, dial_async, dial_blocking
+
+from tests.machine import fair_time
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
 
@@ -70,13 +71,13 @@ async def endless() -> AsyncGenerator[bytes]:
 def test_a_deadline_holds_for_each_wait_and_not_anew() -> None:
     carrier = BlockingCarrier()
     with peer(pause_and_freeze) as url:
-        began = time.monotonic()
+        began = fair_time()
         with deadline(3.0):
             stream = finish(carrier.open(Request(method="GET", url=url)))
             assert finish(stream.read()) == b"x"
             with pytest.raises(CarryError) as caught:
                 finish(stream.read())
-        assert time.monotonic() - began < 4
+        assert fair_time() - began < 4
         assert caught.value.silent
         finish(carrier.close())
 
@@ -84,13 +85,13 @@ def test_a_deadline_holds_for_each_wait_and_not_anew() -> None:
 async def test_a_deadline_holds_for_each_wait_and_not_anew_also_by_awaiting() -> None:
     carrier = AsyncCarrier()
     with peer(pause_and_freeze) as url:
-        began = time.monotonic()
+        began = fair_time()
         with deadline(3.0):
             stream = await carrier.open(Request(method="GET", url=url))
             assert await stream.read() == b"x"
             with pytest.raises(CarryError) as caught:
                 await stream.read()
-        assert time.monotonic() - began < 4
+        assert fair_time() - began < 4
         assert caught.value.silent
         await stream.close()
         await carrier.close()
@@ -175,6 +176,8 @@ async def test_where_there_is_no_room_nothing_is_taken_nor_waited_for_also_by_aw
 
 ECHO = """
 import socket, ssl, sys
+
+from tests.machine import fair_time
 context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 context.load_cert_chain(sys.argv[1])
 with socket.create_server(("127.0.0.1", 0)) as server:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
-import os
-import shutil
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,114 +28,10 @@ from longshore_core.testing import (
 )
 from longshore_core.testing import golden as golden_handles
 from longshore_core.testing.bench import Bench
-from longshore_core.testing.host import HostView, leaks
 from longshore_core.testing.law import Missing
 from longshore_core.testing.report import Line, from_json, line_of, matrix, report_of, to_json
-from longshore_core.trees import delete_tree
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def view(tmp_path: Path) -> HostView:
-    root = tmp_path / f"law-{os.getpid()}-of-this-test"
-    (root / "state").mkdir(parents=True)
-    (root / "scratch").mkdir()
-    return HostView(mark=root.name, root=root, scratch=root / "scratch")
-
-
-@contextmanager
-def leaving(kind: str, view: HostView, require) -> Iterator[None]:
-    """Leave something of a kind on the host, for a while."""
-    match kind:
-        case "process":
-            env = {"LONGSHORE_LAW": view.mark}
-            command = ["/bin/sh", "-c", "setsid sleep 60 & echo $!; exec sleep 60"]
-            with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as child:
-                pid = int(child.stdout.readline())
-                yield
-                child.kill()
-                os.kill(pid, 9)
-        case "port":
-            with socket.create_server(("127.0.0.1", 0)):
-                yield
-        case "file":
-            (view.root / "state" / "left").touch()
-            yield
-            (view.root / "state" / "left").unlink()
-        case "temporary file":
-            path = Path(f"/tmp/{view.mark}-left")
-            path.touch()
-            yield
-            path.unlink()
-        case "descriptor":
-            reading, writing = os.pipe()
-            yield
-            os.close(reading)
-            os.close(writing)
-        case "cgroup":
-            group = Path(f"/sys/fs/cgroup/unified/{view.mark}")
-            if not group.parent.is_dir():
-                group = Path(f"/sys/fs/cgroup/{view.mark}")
-            try:
-                group.mkdir()
-            except OSError as exc:
-                require(False, f"a cgroup that we may make: {exc}")
-            yield
-            group.rmdir()
-        case "mount":
-            place = view.scratch / "mount"
-            place.mkdir()
-            done = subprocess.run(["mount", "-t", "tmpfs", view.mark, place], check=False)
-            require(done.returncode == 0, "leave to mount")
-            yield
-            subprocess.run(["umount", place], check=True)
-        case "rule":
-            chain = ["-w", "-t", "filter"]
-            require(shutil.which("iptables"), "iptables on PATH")
-            comment = ["FORWARD", "-m", "comment", "--comment", view.mark, "-j", "RETURN"]
-            done = subprocess.run(["iptables", *chain, "-A", *comment], check=False)
-            require(done.returncode == 0, "a rule that we may make")
-            yield
-            subprocess.run(["iptables", *chain, "-D", *comment], check=True)
-        case _:
-            name = view.mark
-            done = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
-            require(done.returncode == 0, "a network namespace that we may make")
-            yield
-            subprocess.run(["ip", "netns", "delete", name], check=True)
-
-
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *("process", "port", "file", "temporary file", "descriptor", "cgroup"),
-        *("network namespace", "mount", "rule"),
-    ],
-)
-def test_what_is_left_on_the_host_is_seen_and_named(kind: str, view: HostView, require) -> None:
-    before = view.look()
-    with leaving(kind, view, require):
-        left = leaks(before, view.look())
-    assert [each for each in left if each.startswith(f"{kind} ")], left
-    if kind != "process":  # whose end nobody waits for
-        assert leaks(before, view.look()) == ()
-
-
-def test_what_is_left_nested_deeply_is_seen_and_named_in_few_words(view: HostView) -> None:
-    before = view.look()
-    subprocess.run(["mkdir", "-p", "d/" * 1500], cwd=view.root / "state", check=True)
-    left = leaks(before, view.look())
-    assert left[:2] == ("file state/d", "file state/d/d")
-    assert len(left) < 20
-    delete_tree(view.root / "state")
-
-
-def test_what_others_do_on_the_host_is_not_taken_for_a_leak(view: HostView, tmp_path: Path) -> None:
-    before = view.look()
-    (tmp_path / "of-somebody-else").touch()
-    (view.scratch / "of-the-law").touch()
-    assert leaks(before, view.look()) == ()
 
 
 def outcome_of(check, settings=None, **fields):
@@ -155,6 +46,12 @@ async def keeps(bench: Bench) -> None:
 
 async def misses(bench: Bench) -> None:
     bench.need(None, "a moon")
+
+
+async def misses_beside_others(bench: Bench) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(misses, bench)
+        tasks.start_soon(anyio.sleep_forever)
 
 
 async def breaks(bench: Bench) -> None:
@@ -176,6 +73,7 @@ async def leaves(bench: Bench) -> None:
 def test_each_verdict_says_what_it_must() -> None:
     assert outcome_of(keeps).verdict == Passed()
     assert outcome_of(misses).verdict == Environment(missing="a moon")
+    assert outcome_of(misses_beside_others).verdict == Environment(missing="a moon")
     assert outcome_of(breaks).verdict == Failed(message="the promise")
     assert outcome_of(stumbles).verdict == Failed(message="KeyError: 'oops'")
     assert outcome_of(hangs, seconds=0.2).verdict == Failed(message="was not done within 0.2 s")

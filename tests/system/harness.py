@@ -18,6 +18,8 @@ from uuid import uuid4
 
 import httpx
 
+from tests.machine import fair_time
+
 AnswerT = TypeVar("AnswerT")
 DEADLINE = 30.0
 PLENTY = {"cpu_count": 256, "memory_bytes": 1 << 40, "disk_bytes": 1 << 44}
@@ -31,9 +33,9 @@ def free_port() -> int:
 
 def until(condition: Callable[[], AnswerT], what: str, seconds: float = DEADLINE) -> AnswerT:
     """Ask until the answer is true: for what another process does, and tells nobody of."""
-    deadline = time.monotonic() + seconds
+    deadline = fair_time() + seconds
     while not (answer := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        assert fair_time() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.02)
     return answer
 
@@ -107,8 +109,10 @@ class System:
         # JSON is YAML, too.
         self.worker_config.write_text(json.dumps(worker), encoding="utf-8")
         self.server_config.write_text(json.dumps(server), encoding="utf-8")
-        self.api = httpx.Client(base_url=f"http://127.0.0.1:{self.http_port}", timeout=DEADLINE)
-        self.proxy = httpx.Client(base_url=f"http://127.0.0.1:{self.proxy_port}", timeout=DEADLINE)
+        self.api = httpx.Client(base_url=f"http://127.0.0.1:{self.http_port}", timeout=4 * DEADLINE)
+        self.proxy = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.proxy_port}", timeout=4 * DEADLINE
+        )
 
     def start(self, name: str, command: list[str] | None = None) -> subprocess.Popen[bytes]:
         config = self.server_config if name == "server" else self.worker_config

@@ -26,6 +26,7 @@ import longshore
 import pytest
 from longshore import AsyncSandbox, Sandbox, SandboxError, deadline
 
+from tests.machine import fair_time
 from tests.system.harness import System, system, until
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
@@ -239,9 +240,9 @@ class TestRun:
     def test_a_timeout_kills_all_that_was_started_and_keeps_the_output(
         self, sandbox: Sandbox
     ) -> None:
-        began = time.monotonic()
+        began = fair_time()
         result = sandbox.run("sleep 60 & echo $!; sleep 60", timeout=0.5)
-        assert time.monotonic() - began < 0.5 + SOON
+        assert fair_time() - began < 0.5 + SOON
         assert (result.timed_out, result.exit_code, result.ok) == (True, -9, False)
         until(lambda: not is_alive(int(result.stdout)), "the child is gone", SOON)
         with pytest.raises(longshore.CommandTimeoutError):
@@ -250,7 +251,7 @@ class TestRun:
     def test_a_timeout_is_kept_when_the_caller_has_gone(self, sandbox: Sandbox) -> None:
         # As with every process: the sandbox itself keeps the time.
         process = sandbox.start("sleep 60", timeout=0.3)
-        assert process.wait(timeout=5) == -9
+        assert process.wait(timeout=60) == -9
         assert process.info().timed_out
 
     def test_a_deadline_ends_a_command_inside_too(self, sandbox: Sandbox) -> None:
@@ -281,9 +282,9 @@ class TestRun:
         assert sandbox.run("head -c 3", input=b"abcdef" * 200_000).stdout == b"abc"
 
     def test_a_child_in_the_background_holds_up_nobody(self, sandbox: Sandbox) -> None:
-        began = time.monotonic()
+        began = fair_time()
         assert sandbox.run("sleep 30 & echo done").text == "done\n"
-        assert time.monotonic() - began < 5
+        assert fair_time() - began < 5
 
     def test_threads_may_share_a_sandbox(self, sandbox: Sandbox) -> None:
         seen = dict[int, str]()
@@ -312,7 +313,7 @@ class TestProcesses:
 
     def test_another_reader_begins_at_any_byte(self, sandbox: Sandbox) -> None:
         process = sandbox.start("printf abc; sleep 0.05; printf def >&2; sleep 0.05; printf ghi")
-        assert process.wait(timeout=5) == 0
+        assert process.wait(timeout=60) == 0
         with Sandbox.attach(sandbox.id) as elsewhere:
             again = elsewhere.process(process.pid)
             for offset in range(11):
@@ -336,19 +337,20 @@ class TestProcesses:
 
     def test_waiting_has_an_end_of_its_own(self, sandbox: Sandbox) -> None:
         with sandbox.start("sleep 60") as process:
-            began = time.monotonic()
+            began, fair = time.monotonic(), fair_time()
             with pytest.raises(longshore.SandboxTimeoutError, match=f"{process.pid} still runs"):
                 process.wait(timeout=0.3)
-            assert 0.2 < time.monotonic() - began < SOON
+            assert time.monotonic() - began > 0.2
+            assert fair_time() - fair < SOON
             assert process.info().running
-        assert process.wait(timeout=5) == -9
+        assert process.wait(timeout=60) == -9
 
     def test_signals_go_to_the_group(self, sandbox: Sandbox) -> None:
         process = sandbox.start("trap 'echo caught; exit 7' TERM; echo ready; sleep 60 & wait")
         chunks = iter(process)
         assert next(chunks).text == "ready\n"
         process.signal(signal.SIGTERM)
-        assert process.wait(timeout=5) == 7
+        assert process.wait(timeout=60) == 7
         with pytest.raises(longshore.ProcessNotFoundError):
             process.signal()
         chunks.close()
@@ -510,20 +512,20 @@ class TestTrouble:
 
         def kill() -> None:
             time.sleep(0.2)
-            killed.append(time.monotonic())
+            killed.append(fair_time())
             os.kill(first_process(whole, doomed), signal.SIGKILL)
 
         with meanwhile(kill), pytest.raises(longshore.SandboxTerminatedError) as caught:
             doomed.run("sleep 60")
-        assert time.monotonic() - killed[0] < SOON
+        assert fair_time() - killed[0] < SOON
         assert "PID 1 was killed by signal 9" in caught.value.message
         assert (caught.value.phase, caught.value.sandbox_id) == ("run", doomed.id)
         assert caught.value.__cause__ is not None
         for attempt in (lambda: next(chunks), process.wait, process.kill, doomed.guest):
-            began = time.monotonic()
+            began = fair_time()
             with pytest.raises(longshore.SandboxTerminatedError):
                 attempt()
-            assert time.monotonic() - began < SOON
+            assert fair_time() - began < SOON
         with pytest.raises(longshore.SandboxTerminatedError):
             doomed.files.write("x", b"y")
 
@@ -532,11 +534,11 @@ class TestTrouble:
             time.sleep(0.2)
             Sandbox.delete(doomed.id)
 
-        began = time.monotonic()
+        began = fair_time()
         with meanwhile(delete), suppress(longshore.SandboxTerminatedError):
             # Its processes are ended before it is, and mostly there is time to tell.
             assert doomed.run("sleep 60").exit_code == -signal.SIGTERM
-        assert time.monotonic() - began < 0.2 + SOON
+        assert fair_time() - began < 0.2 + SOON
         with pytest.raises(longshore.SandboxTerminatedError, match="UserTerminated"):
             doomed.run("true")
 
@@ -551,17 +553,17 @@ class TestTrouble:
         with sandbox.start("head -c 50000000 /dev/zero; echo end >&2") as process:
             stalled = iter(process)
             next(stalled)
-            assert process.wait(timeout=30) == 0
+            assert process.wait(timeout=120) == 0
             assert process.result().stderr == b"end\n"
             assert sum(len(chunk.data) for chunk in stalled) > 49_000_000
 
     def test_nobody_there_is_an_error_not_a_hang(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        began = time.monotonic()
+        began = fair_time()
         with pytest.raises(longshore.SandboxConnectionError) as caught:
             Sandbox.create(api_url=f"http://127.0.0.1:{port}")
-        assert time.monotonic() - began < SOON
+        assert fair_time() - began < SOON
         assert (caught.value.code, caught.value.phase) == ("CONNECTION_FAILED", "create")
 
     @pytest.mark.timeout(900)
@@ -649,13 +651,13 @@ class TestOutages:
 
         def stop() -> None:
             time.sleep(0.2)
-            stopped.append(time.monotonic())
+            stopped.append(fair_time())
             whole.stop("proxy", signal.SIGKILL)
 
         try:
             with meanwhile(stop), pytest.raises(longshore.SandboxConnectionError) as caught:
                 doomed.run("sleep 60")
-            assert time.monotonic() - stopped[0] < SOON
+            assert fair_time() - stopped[0] < SOON
             assert (caught.value.code, caught.value.phase) == ("CONNECTION_LOST", "run")
         finally:
             whole.start("proxy")

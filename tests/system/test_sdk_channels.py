@@ -57,7 +57,7 @@ def echo_port(sandbox: Sandbox) -> Iterator[int]:
 def read_until(terminal: longshore.Terminal, wanted: bytes) -> bytes:
     seen = b""
     while wanted not in seen:
-        piece = terminal.read(timeout=10)
+        piece = terminal.read(timeout=60)
         assert piece, seen
         seen += piece
     return seen
@@ -115,7 +115,7 @@ class TestTerminals:
             read_until(one, b"ready")
         with sandbox.files.watch(".") as changes:
             while not sandbox.files.exists("mark"):
-                changes.next(timeout=5)
+                changes.next(timeout=60)
         with pytest.raises(longshore.ProcessNotFoundError):
             one.write("x")
 
@@ -279,7 +279,7 @@ class TestProcesses:
     def test_a_restart_is_another_process_of_the_same_command(self, sandbox: Sandbox) -> None:
         process = sandbox.start("echo $$; sleep 60", name="again")
         with process.restart() as second:
-            assert process.wait(timeout=5) == -signal.SIGTERM
+            assert process.wait(timeout=60) == -signal.SIGTERM
             assert second.pid != process.pid
             assert next(iter(second)).text == f"{second.pid}\n"
             assert (second.info().name, second.info().running) == ("again", True)
@@ -308,7 +308,7 @@ class TestAwaiting:
                 assert await tunnel.read() == b"hello"
             async with attached.files.watch(".") as changes:
                 await attached.files.write("seen", b"")
-                assert (await changes.next(timeout=5)) is not None
+                assert (await changes.next(timeout=60)) is not None
 
     async def test_no_descriptor_is_left_of_what_was_cut_short(self, sandbox: Sandbox) -> None:
         before = descriptors()

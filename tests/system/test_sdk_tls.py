@@ -106,7 +106,7 @@ def test_commands_files_and_terminals_pass(sandbox: Sandbox) -> None:
     assert sandbox.files.read("data") == data
     with sandbox.terminal(["cat"]) as terminal:
         terminal.write("hello\n")
-        assert b"hello" in terminal.read(timeout=10)
+        assert b"hello" in terminal.read(timeout=60)
 
 
 def test_one_thread_writes_to_a_tunnel_while_another_reads(
@@ -132,7 +132,7 @@ async def test_all_of_it_passes_also_by_awaiting(
         assert (await attached.run("cat", input=data)).stdout == data
         async with attached.terminal(["cat"]) as terminal:
             await terminal.write("hello\n")
-            assert b"hello" in await terminal.read(timeout=10)
+            assert b"hello" in await terminal.read(timeout=60)
         got = bytearray()
         async with attached.tunnel(echo_port) as tunnel, anyio.create_task_group() as tasks:
             tasks.start_soon(tunnel.write, data)

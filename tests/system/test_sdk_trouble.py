@@ -25,6 +25,7 @@ from longshore._carrier import finish
 from longshore._http import BlockingCarrier
 from longshore._session import Session
 
+from tests.machine import fair_time
 from tests.system.harness import System, system, until
 from tests.system.test_sdk import first_process
 
@@ -111,7 +112,7 @@ class Actor:
             self.act(self.sandbox)
         except BaseException as exc:  # noqa: BLE001  # whatever it is, another thread checks it
             self.error = exc
-        self.told = time.monotonic()
+        self.told = fair_time()
 
     def join(self) -> None:
         self.thread.join(40)
@@ -152,7 +153,7 @@ def test_who_uses_a_sandbox_that_is_killed_is_told_in_time(whole: System) -> Non
         with Sandbox.create() as sandbox:
             actors = begin(sandbox, act, others=[next(others)])
             time.sleep(moments.uniform(0, 0.3))
-            gone = time.monotonic()
+            gone = fair_time()
             os.kill(first_process(whole, sandbox), signal.SIGKILL)
             for actor in actors:
                 actor.check(gone, *TOLD)
@@ -163,7 +164,7 @@ def test_who_is_about_to_use_a_sandbox_that_is_killed_is_told_in_time(whole: Sys
         with Sandbox.create() as sandbox:
             first = first_process(whole, sandbox)
             actor = Actor(act, sandbox).start()
-            gone = time.monotonic()
+            gone = fair_time()
             os.kill(first, signal.SIGKILL)
             actor.check(gone, *TOLD)
 
@@ -174,7 +175,7 @@ def test_who_uses_sandboxes_whose_proxy_is_killed_is_told_in_time(whole: System)
         with Sandbox.create() as sandbox:
             actors = begin(sandbox, *islice(cycle(COMMANDS), TOGETHER), others=OTHERS)
             time.sleep(moments.uniform(0, 0.5))
-            gone = time.monotonic()
+            gone = fair_time()
             whole.stop("proxy", signal.SIGKILL)
             try:
                 for actor in actors:
@@ -190,7 +191,7 @@ def test_who_follows_commands_through_a_proxy_that_only_stays_silent_is_told(
     proxy = whole.running["proxy"]
     with Sandbox.create() as sandbox:
         actors = begin(sandbox, wait_long, follow, wait)
-        gone = time.monotonic()
+        gone = fair_time()
         proxy.send_signal(signal.SIGSTOP)
         try:
             for actor in actors:
@@ -218,10 +219,10 @@ def test_who_uses_sandboxes_whose_worker_is_killed_does_not_notice(whole: System
 
 def _brief(sandbox: Sandbox) -> None:
     """An exec of half a second, and of as much as that again if the worker's end is in there."""
-    began = time.monotonic()
+    began = fair_time()
     result = sandbox.run("for i in 1 2 3 4 5; do echo $i; sleep 0.1; done", timeout=10)
     assert (result.text, result.exit_code) == ("1\n2\n3\n4\n5\n", 0)
-    assert time.monotonic() - began < 0.5 + SOON
+    assert fair_time() - began < 0.5 + SOON
 
 
 def test_who_uses_a_sandbox_that_is_deleted_is_told_in_time(whole: System) -> None:
@@ -229,7 +230,7 @@ def test_who_uses_a_sandbox_that_is_deleted_is_told_in_time(whole: System) -> No
         with Sandbox.create() as sandbox:
             actor = Actor(act, sandbox).start()
             time.sleep(0.2)
-            gone = time.monotonic()
+            gone = fair_time()
             Sandbox.delete(sandbox.id)
             actor.join()
             # Its processes are ended before it is, and mostly there is time to tell.

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.machine import fair_time
 from tests.system.harness import free_port, until
 
 STOP_SECONDS = 10
@@ -86,10 +86,10 @@ def up(directory: Path) -> Iterator[Up]:
 def test_a_stop_takes_seconds_and_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     with up(tmp_path) as system:
         system.create()
-        began = time.monotonic()
+        began = fair_time()
         system.process.send_signal(number)
-        assert system.process.wait(STOP_SECONDS) == 0
-        assert time.monotonic() - began < STOP_SECONDS
+        assert system.process.wait(10 * STOP_SECONDS) == 0
+        assert fair_time() - began < STOP_SECONDS
         until(lambda: not system.family(), "no process is left")
 
 

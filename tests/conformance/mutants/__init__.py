@@ -7,6 +7,7 @@ it does not do, or leave undone what it claims.
 from __future__ import annotations
 
 from tests.conformance.mutants import abilities as abilities
+from tests.conformance.mutants import hosts as hosts
 from tests.conformance.mutants import life as life
 from tests.conformance.mutants import processes as processes
 from tests.conformance.mutants import workers as workers

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
+from contextlib import ExitStack
 from dataclasses import replace
 from signal import SIGKILL, Signals
 from typing import ClassVar
@@ -123,6 +125,14 @@ class RemovesOnlyOnce(Broken):
         if handle.id not in self.containers:
             raise BackendError(f"no container {handle.id}")
         await super().remove(handle)
+
+
+@model("L3")
+class RemovesOnlyInWords(Broken):
+    """After any law: what it has made is taken away then, and looked for once more."""
+
+    async def remove(self, handle: Handle) -> None:
+        pass
 
 
 @model("L4.3")
@@ -304,3 +314,19 @@ class CutsIdsShort(Broken):
 
     async def remove(self, handle: Handle) -> None:
         await super().remove(replace(handle, id=handle.id[:28]))
+
+
+@model("L12")
+class SaysWhatTheDiskSays(Broken):
+    async def create(self, spec: ContainerSpec) -> Handle:
+        (self.host.state_dir / spec.id).write_bytes(bytes(4096))
+        return await super().create(spec)
+
+
+@model("L12.2")
+class SaysWhatTheKernelSays(Broken):
+    async def create(self, spec: ContainerSpec) -> Handle:
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(open(os.devnull, "rb"))
+        return await super().create(spec)

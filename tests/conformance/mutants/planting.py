@@ -42,6 +42,9 @@ class Mutant:
     law: str
     """The id of the law that must catch it."""
     plug: AnyPlug
+    clean: Callable[[], None] = lambda: None
+    """Take away what it has left, after the verdict."""
+    only_root: bool = False
 
 
 MUTANTS: dict[str, Mutant] = {}
@@ -130,18 +133,29 @@ class Wrapped(Driver):
     async def survey(self) -> Sequence[Found]:
         return await self.inner.survey()
 
+    async def close(self) -> None:
+        """What it does in the end, well or badly."""
 
-def over_fork_exec(law: str, **facts: Any) -> Callable[[type[Wrapped]], type[Wrapped]]:
+    @classmethod
+    def clean(cls) -> None:
+        """Take away what it has left, after the verdict."""
+
+
+def over_fork_exec(
+    law: str, *, only_root: bool = False, **facts: Any
+) -> Callable[[type[Wrapped]], type[Wrapped]]:
     def plant(cls: type[Wrapped]) -> type[Wrapped]:
         @asynccontextmanager
         async def open_(config: Any, host: Host) -> AsyncGenerator[Runtime]:
             quiet = config.model_copy(update={"cgroup": "off"})
             async with longshore_forkexec.open_fork_exec(quiet, host) as runtime:
                 declared = replace(runtime.facts, **facts)
-                yield Runtime(driver=cls(runtime.driver, host), facts=declared)
+                driver = cls(runtime.driver, host)
+                yield Runtime(driver=driver, facts=declared)
+                await driver.close()
 
         plug = Plug(config=longshore_forkexec.Config, open=open_)
-        MUTANTS[cls.__name__] = Mutant(law=law, plug=plug)
+        MUTANTS[cls.__name__] = Mutant(law=law, plug=plug, clean=cls.clean, only_root=only_root)
         return cls
 
     return plant

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 import anyio
+from anyio import to_thread
 from pydantic import TypeAdapter
 
 from longshore_core._errors import LongshoreError, PluginLoadError, UnknownPlugin
@@ -43,6 +45,8 @@ ThingT = TypeVar("ThingT")
 HANDLE: Final = TypeAdapter(Handle)
 TIDY_SECONDS: Final = 20.0
 _TIDY_AT_ONCE: Final = 8
+_MOMENTS: Final = 1.2
+"""How much of a call is covered: the next may take longer."""
 _READY_SECONDS: Final = 1.0
 """What a program may take to prepare itself that cannot say when it has."""
 _FIRST_OWNER: Final = "worker-1/driver"
@@ -105,16 +109,18 @@ class SeamBench(Generic[ThingT]):
     async def open(self) -> None:
         self._thing = await self.stack.enter_async_context(self.subject.open(self.host()))
 
-    async def tidy(self) -> bool:
-        """End what the law has left open. Whether all that it has left could be taken away."""
+    async def tidy(self) -> str | None:
+        """End what the law has left open. What of it could not be taken away, in words."""
         await self.stack.aclose()
-        return True
+        return None
 
     def host(self, owner: str = _FIRST_OWNER, *, state: str = "state") -> Host:
         """What a plugin is lent. An owner of another name is another worker."""
         state_dir = self.root / state
         state_dir.mkdir(parents=True, exist_ok=True)
-        return bare_host(self.subject.origin.name, f"{self.mark}/{owner}", state_dir)
+        owner = f"{self.mark}/{owner}"
+        self.view.add_owner(owner)
+        return bare_host(self.subject.origin.name, owner, state_dir)
 
     def need(self, condition: object, what: str) -> None:
         """Give up, without a verdict on the plugin, where this machine lacks something."""
@@ -129,6 +135,13 @@ class SeamBench(Generic[ThingT]):
         """What is new on the host, and stays; of one kind only, if that is named."""
         left = await find_leaks(self.view, before, VANISH_SECONDS)
         return tuple(each for each in left if kind is None or each.startswith(f"{kind} "))
+
+    def moments(self, count: int, seconds: float) -> list[float]:
+        """When to break off a call that takes so long here: moments within it and shortly after,
+        one in each equal part, in any order."""
+        parts = [self.random.uniform(n, n + 1) / count for n in range(count)]
+        self.random.shuffle(parts)
+        return [part * _MOMENTS * seconds for part in parts]
 
     def record(self, name: str, value: float) -> None:
         """Keep a number for the report. Units in the name."""
@@ -184,17 +197,19 @@ class Bench(SeamBench[Runtime]):
         async with self._opened(self.host(owner, state=state)) as runtime:
             yield self._adapted(runtime)
 
-    async def tidy(self) -> bool:
-        """Remove what the law has left, and close the driver. Whether all went in time."""
+    async def tidy(self) -> str | None:
+        """Remove what the law has left, and close the driver."""
+        left: str | None = "what it had made could not be removed in time"
         try:
             # The law may have been cut short; what it has started must end all the same.
             seconds = TIDY_SECONDS * self.settings.patience
-            with anyio.move_on_after(seconds, shield=True) as scope:
-                await self._remove_all()
+            with anyio.move_on_after(seconds, shield=True):
+                await self._recognise()
+                left = await self._remove_all()
         finally:
             # Not in a scope of ours: what was opened before it has scopes of its own.
             await self.stack.aclose()
-        return not scope.cancelled_caught
+        return left
 
     # Containers.
 
@@ -218,6 +233,7 @@ class Bench(SeamBench[Runtime]):
         """Create and start a container; it has prepared what it does when this returns."""
         handle = await self.driver.create(self.spec(name, script, **rest))
         attachment = await self.driver.start(handle)
+        await self._recognise(attachment.interface)
         if "{ready}" in script:
             await self.told(attachment, READY)
             if attachment.reach is None:
@@ -263,9 +279,15 @@ class Bench(SeamBench[Runtime]):
             self.driver, await self.guest(), self.spec(name, "exit 99", sockets=False, **rest)
         )
         sandbox.trace = self.trace.append
+        await self._recognise()
         return sandbox
 
-    async def _remove_all(self) -> None:
+    async def _recognise(self, interface: str | None = None) -> None:
+        """Learn what on the host is the law's now; in a world that is not real, nothing is."""
+        if not isinstance(self._thing, Clocked):
+            await to_thread.run_sync(self.view.recognise, interface)
+
+    async def _remove_all(self) -> str | None:
         # Beside the trace: what is tidied away is no part of the law.
         driver = AdaptedDriver(self.thing, self.subject.origin)
         limit = anyio.CapacityLimiter(_TIDY_AT_ONCE)
@@ -277,6 +299,8 @@ class Bench(SeamBench[Runtime]):
         async with anyio.create_task_group() as tasks:
             for found in await driver.survey():
                 tasks.start_soon(remove, found.handle)
+        left = ", ".join(sorted(found.id for found in await driver.survey()))
+        return f"it was asked to remove {left}, and its survey has that still" if left else None
 
     async def _open(self, owner: str) -> None:
         runtime = await self.stack.enter_async_context(self._opened(self.host(owner)))
@@ -298,6 +322,13 @@ def _checked(opened: object) -> Runtime:
     if not isinstance(opened, Runtime):
         raise Broken(f"open yields a {type(opened).__name__}, not a Runtime")
     return opened
+
+
+async def duration(call: Awaitable[object]) -> float:
+    """How many seconds of this host's time a call takes, in whatever clock its driver lives."""
+    began = time.perf_counter()
+    await call
+    return time.perf_counter() - began
 
 
 async def every(calls: list[Callable[[], Any]]) -> list[Any]:

@@ -1,41 +1,49 @@
 """What can be seen of the host, before a law and after it. What is new then was left behind.
 
-Other people's work may go on beside the kit. So it is told apart by a mark: the containers of one
-law carry it in their ids, their owner, their directories and their environment, and what carries
-it is the law's. On a host of its own (`exclusive`), whatever is new counts.
+Other people's work may go on beside the kit. So the law's own is told apart, by any of these:
+
+- It bears the law's mark, as the containers of one law do in their ids, their owner, their
+  directories and their environment; or, where names must be short, the first eight hexadecimal
+  digits of the SHA-256 of the owner.
+- It was *recognised*: while processes with the mark ran, it was seen to be theirs. That is how
+  engines' things are known, which bear names of their own: the groups, the network namespaces and
+  the roots of these processes, whoever else is in there, and whoever has started them.
+- On a host of its own (`exclusive`), whatever is new.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-import re
-import shutil
 import signal
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import anyio
 from anyio import to_thread
 
-_CGROUPS: Final = Path("/sys/fs/cgroup")
-_NAMESPACES: Final = (Path("/run/netns"), Path("/run/docker/netns"))
-_RULES: Final = (("iptables-save",), ("ip6tables-save",), ("nft", "list", "ruleset"))
-_LISTENING: Final = "0A"
-_RULES_SECONDS: Final = 10
-_DEPTH: Final = 16
-"""What lies deeper in a directory is not looked at: it does not stay without what is above it."""
-_COUNTERS: Final = re.compile(r"\[\d+:\d+\]|packets \d+ bytes \d+")
+from longshore_core.testing import things
+from longshore_core.testing.things import Process, Thing
 
 VANISH_SECONDS: Final = 2.0
 """For what is on its way out."""
+_INIT: Final = 1
+_MADE_ANEW: Final = ("cgroup", "mount", "network namespace", "interface", "rule")
 
-Seen = Mapping[str, frozenset[str]]
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The host at one moment, by kind."""
+
+    keys: Mapping[str, frozenset[str]]
+    """Of everything."""
+    own: Mapping[str, Mapping[str, str]]
+    """What is the law's: how it is shown, by its key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,58 +59,122 @@ class HostView:
     exclusive: bool = False
     """Whether nobody else works on this host, so that whatever is new counts."""
     pid: int = field(default_factory=os.getpid)
+    _owners: set[str] = field(default_factory=set[str], init=False)
+    """Marks of the law's owners."""
+    _recognised: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]], init=False)
+    """Kind and key."""
 
-    def look(self) -> Seen:
-        """Everything, by kind."""
-        processes = dict(self._processes())
-        return {
-            "process": frozenset(processes.values()),
-            "cgroup": frozenset(self._cgroups()),
-            "mount": frozenset(self._mounts()),
-            "network namespace": frozenset(self._namespaces()),
-            "rule": frozenset(self._rules()),
-            "port": frozenset(self._ports(set(processes))),
-            "file": frozenset(self._files()),
-            "temporary file": frozenset(self._temporary()),
-            "descriptor": frozenset(self._descriptors()),
+    def add_owner(self, owner: str) -> None:
+        """From now on, its short mark is the law's as well."""
+        self._owners.add(hashlib.sha256(owner.encode()).hexdigest()[:8])
+
+    def look(self, *, closed: bool = False) -> Seen:
+        """Everything. When the plugin is `closed`, what it keeps for its owner's whole life is the
+        law's as well, and not before."""
+        running = list(things.processes())
+        kin = {process.key for process in self._kin(running)}
+        held = self._held(process for process in running if process.key in kin)
+        marks = {self.mark, *self._owners} if closed else {self.mark}
+        keys = dict[str, frozenset[str]]()
+        own = dict[str, Mapping[str, str]]()
+        for kind, found in self._all(running):
+            keys[kind] = frozenset(thing.key for thing in found)
+            own[kind] = {
+                thing.key: thing.shown
+                for thing in found
+                if (kind, thing.key) in self._recognised
+                or self._is_own(kind, thing, kin, held, marks)
+            }
+        return Seen(keys, own)
+
+    def running(self) -> frozenset[str]:
+        """The keys of all processes."""
+        return frozenset(process.key for process in things.processes())
+
+    def before_opening(self, running: frozenset[str], opened: Seen) -> Seen:
+        """The host before the plugin was opened, by what ran then and a look right afterwards,
+        taken as if it were closed.
+
+        What bears a mark was made since. Files may be what plugins keep from one life to the next,
+        and what this process has open is not all theirs.
+        """
+        keys = dict(opened.keys)
+        if not self.exclusive:
+            for kind in _MADE_ANEW:
+                keys[kind] -= opened.own[kind].keys()
+        return Seen({**keys, "process": running}, opened.own)
+
+    def recognise(self, interface: str | None = None) -> None:
+        """Learn what there is now that belongs to the law's processes, though it does not bear the
+        mark. `interface` is the host's side of a container's network."""
+        running = {process.pid: process for process in things.processes()}
+        kin = self._kin(running.values())
+        spaces = {process.namespace for process in kin} - {_own_namespace(), ""}
+        kin += [each for each in running.values() if each.namespace in spaces and each not in kin]
+        groups = frozenset[str]().union(*(things.cgroups_of(each.pid) for each in kin))
+        groups -= things.cgroups_of(self.pid)
+        roots = {things.root_of(each.pid) for each in kin} - {"", things.root_of(self.pid)}
+        parents = {each.parent for each in kin} - {_INIT}
+        theirs: dict[str, Sequence[Thing]] = {
+            "process": [*kin, *(running[pid] for pid in parents & running.keys())],
+            "cgroup": [each for each in things.cgroups() if _is_below(each.key, groups)],
+            "mount": [each for each in things.mounts() if each.identity in roots | spaces],
+            "network namespace": [each for each in things.namespaces() if each.text in spaces],
+            "interface": [each for each in things.interfaces() if each.shown == interface],
+            "rule": [each for each in things.rules() if interface and interface in each.words],
         }
+        for kind, found in theirs.items():
+            self._recognised.update((kind, thing.key) for thing in found)
 
     def sweep(self) -> None:
         """End what bears the mark: it was named as a leak, and is not to stay."""
-        for name in filter(str.isdigit, os.listdir("/proc")):
+        for process in things.processes():
             # One that has ended meanwhile, or is another user's, is not ours to end.
             with contextlib.suppress(OSError):
-                marked = self.mark.encode() in _read(f"/proc/{name}/environ")
-                if marked and int(name) != self.pid:
-                    os.kill(int(name), signal.SIGKILL)
-        for path in self._temporary():
-            if self.mark in path:
+                if self.mark in process.text and process.pid != self.pid:
+                    os.kill(process.pid, signal.SIGKILL)
+        for thing in things.temporary_files():
+            if self.mark in thing.shown:
                 with contextlib.suppress(OSError):
-                    os.unlink(path)
+                    os.unlink(thing.shown)
 
-    def _counts(self, text: str) -> bool:
-        return self.exclusive or self.mark in text
+    def _all(self, running: Iterable[Process]) -> Iterable[tuple[str, list[Thing]]]:
+        yield "process", list(running)
+        yield "cgroup", list(things.cgroups())
+        yield "mount", list(things.mounts())
+        yield "network namespace", list(things.namespaces())
+        yield "interface", list(things.interfaces())
+        yield "rule", list(things.rules())
+        yield "port", list(things.ports())
+        yield "file", list(things.files(self.root, {self.scratch, self.root / "guest"}))
+        yield "temporary file", list(things.temporary_files())
+        yield "descriptor", list(things.descriptors(self.pid))
 
-    def _processes(self) -> Iterator[tuple[int, str]]:
+    def _is_own(
+        self, kind: str, thing: Thing, kin: set[str], held: set[str], marks: set[str]
+    ) -> bool:
+        match kind:
+            case "process":
+                # Also on a host of its own: the kernel's threads come and go as they like.
+                return thing.key in kin
+            case "port":
+                return self.exclusive or thing.text in held
+            case "file" | "descriptor":
+                return True
+            case "temporary file" if Path(thing.shown) == self.root:
+                return False
+            case _:
+                text = f"{thing.shown}\n{thing.text}"
+                return self.exclusive or any(mark in text for mark in marks)
+
+    def _kin(self, running: Iterable[Process]) -> list[Process]:
         """Those that bear the mark, and whatever descends from this process, zombies too."""
-        parents = dict[int, int]()
-        found = dict[int, str]()
-        for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
-            try:
-                fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-                line = _read(f"/proc/{pid}/cmdline")
-                environment = _read(f"/proc/{pid}/environ")
-            except OSError:
-                continue  # it has ended, or is another user's
-            parents[pid] = int(fields[1])
-            shown = line.replace(b"\0", b" ").decode(errors="replace").strip()[:80]
-            zombie = " (zombie)" if fields[0] == b"Z" else ""
-            found[pid] = f"{pid}{zombie} {shown or '(no arguments)'}"
-            if self.mark.encode() in environment + line:
-                yield pid, found[pid]
-        for pid in found:
-            if self._descends(pid, parents):
-                yield pid, found[pid]
+        parents = {process.pid: process.parent for process in running}
+        return [
+            process
+            for process in running
+            if self.mark in process.text or self._descends(process.pid, parents)
+        ]
 
     def _descends(self, pid: int, parents: Mapping[int, int]) -> bool:
         while pid := parents.get(pid, 0):
@@ -110,142 +182,39 @@ class HostView:
                 return True
         return False
 
-    def _cgroups(self) -> Iterator[str]:
-        yield from (path for path in _groups(str(_CGROUPS)) if self._counts(path))
-
-    def _mounts(self) -> Iterator[str]:
-        for line in Path("/proc/self/mountinfo").read_text().splitlines():
-            fields = line.split(" ")
-            if self._counts(line):
-                yield f"{fields[4]} ({line.partition(' - ')[2].split(' ')[0]})"
-
-    def _namespaces(self) -> Iterator[str]:
-        for directory in _NAMESPACES:
-            if os.access(directory, os.R_OK | os.X_OK):
-                yield from (str(path) for path in directory.iterdir() if self._counts(str(path)))
-
-    def _rules(self) -> Iterator[str]:
-        for command in _RULES:
-            if shutil.which(command[0]):
-                done = subprocess.run(
-                    command, capture_output=True, text=True, check=False, timeout=_RULES_SECONDS
-                )
-                lines = (_COUNTERS.sub("", line).strip() for line in done.stdout.splitlines())
-                yield from (
-                    f"{command[0]}: {line}"
-                    for line in lines
-                    if line and not line.startswith("#") and self._counts(line)
-                )
-
-    def _ports(self, own: set[int]) -> Iterator[str]:
-        """Listening sockets that are held by the law's processes, or by this one."""
-        holders = dict[str, int]()
-        for pid in own | {self.pid}:
-            for target in _descriptors(pid):
-                if target.startswith("socket:["):
-                    holders[target.removeprefix("socket:[").rstrip("]")] = pid
-        for table in ("tcp", "tcp6"):
-            try:
-                lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
-            except OSError:
-                continue
-            for fields in (line.split() for line in lines):
-                if fields[3] == _LISTENING and (self.exclusive or fields[9] in holders):
-                    yield f"{table} {int(fields[1].rpartition(':')[2], 16)}"
-
-    def _files(self) -> Iterator[str]:
-        """Those in the state directories that plugins were lent; not these themselves."""
-        aside = {self.scratch, self.root / "guest"}
-        level = [path for path in _entries(self.root) if path not in aside]
-        for depth in range(2, _DEPTH):
-            level = [entry for path in level for entry in _entries(path)]
-            for path in level:
-                # A folder that waits for the next container is none that the last one has left.
-                if depth > 2 or not _is_empty_directory(path):
-                    yield str(path.relative_to(self.root))
-
-    def _temporary(self) -> Iterator[str]:
-        """At the top of the usual places only: what is below is somebody's."""
-        for place in {tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm", "/run"}:
-            if os.path.isdir(place):
-                for name in os.listdir(place):
-                    path = f"{place}/{name}"
-                    if self._counts(name) and Path(path) != self.root:
-                        yield path
-
-    def _descriptors(self) -> Iterator[str]:
-        """This process's own, by what they are; how many of a kind is part of the name."""
-        kinds = dict[str, int]()
-        for target in _descriptors(self.pid):
-            if not target.startswith("/proc/"):
-                kind = target if target.startswith("/") else target.partition(":[")[0]
-                kinds[kind] = kinds.get(kind, 0) + 1
-        for kind, count in kinds.items():
-            yield from (f"{kind} #{number}" for number in range(1, count + 1))
+    def _held(self, kin: Iterable[Process]) -> set[str]:
+        """What the law's processes have open, and this one."""
+        pids = {process.pid for process in kin} | {self.pid}
+        return {target for pid in pids for target in things.targets(pid)}
 
 
 def leaks(before: Seen, after: Seen) -> tuple[str, ...]:
     """What is there after and was not before, each with its kind."""
     return tuple(
-        f"{kind} {name}"
-        for kind, names in after.items()
-        for name in sorted(names - before.get(kind, frozenset()))
+        f"{kind} {shown}"
+        for kind, found in after.own.items()
+        for key, shown in sorted(found.items())
+        if key not in before.keys.get(kind, ())
     )
 
 
 async def find_leaks(
-    view: HostView, before: Mapping[str, frozenset[str]], seconds: float
+    view: HostView, before: Seen, seconds: float, *, closed: bool = False
 ) -> tuple[str, ...]:
     """What is new on the host and still there after so long: what is on its way out is no leak."""
     deadline = time.monotonic() + seconds
+    look = partial(view.look, closed=closed)
     while True:
-        left = leaks(before, await to_thread.run_sync(view.look))
+        left = leaks(before, await to_thread.run_sync(look))
         if not left or time.monotonic() >= deadline:
             return left
         await anyio.sleep(0.05)
 
 
-def _groups(path: str) -> Iterator[str]:
-    """All cgroups below one. A directory there has as many links as it has children, plus two;
-    most have none, and need not be listed."""
-    try:
-        if path != str(_CGROUPS) and os.stat(path).st_nlink == 2:
-            return
-        names = [entry.name for entry in os.scandir(path) if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return  # it has gone meanwhile
-    for name in names:
-        yield f"{path}/{name}"
-        yield from _groups(f"{path}/{name}")
+def _own_namespace() -> str:
+    return os.readlink("/proc/self/ns/net")
 
 
-def _entries(path: Path) -> list[Path]:
-    """What is in a directory; nothing of what is none, or has gone meanwhile."""
-    try:
-        return [] if path.is_symlink() else list(path.iterdir())
-    except OSError:
-        return []
-
-
-def _is_empty_directory(path: Path) -> bool:
-    try:
-        return path.is_dir() and next(path.iterdir(), None) is None
-    except OSError:
-        return False
-
-
-def _descriptors(pid: int) -> Iterator[str]:
-    try:
-        names = os.listdir(f"/proc/{pid}/fd")
-    except OSError:
-        return
-    for name in names:
-        try:
-            yield os.readlink(f"/proc/{pid}/fd/{name}")
-        except OSError:
-            continue  # the one that listed them
-
-
-def _read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
+def _is_below(path: str, groups: Iterable[str]) -> bool:
+    """Whether a cgroup's directory is one of the groups, in whichever hierarchy, or below one."""
+    return any(path.endswith(group) or f"{group}/" in path for group in groups)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGKILL, Signals
@@ -91,8 +92,13 @@ class ReferenceDriver(Driver):
                 f"container {spec.id}: its arguments are none that a process can have"
             )
         await checkpoint()
-        self.containers.setdefault(spec.id, Modelled(Record(spec=spec)))
-        self._save()
+        if spec.id not in self.containers:
+            self.containers[spec.id] = Modelled(Record(spec=spec))
+            try:
+                self._save()
+            except BackendError:
+                del self.containers[spec.id]
+                raise
         return Handle(id=spec.id, schema=SCHEMA)
 
     async def start(self, handle: Handle) -> Attachment:
@@ -107,9 +113,14 @@ class ReferenceDriver(Driver):
             spec = container.record.spec
             if spec.argv[0] != SHELL or (spec.cwd or "/").startswith("/nonexistent"):
                 raise BackendError(f"container {spec.id}: cannot run {spec.argv[0]} in {spec.cwd}")
+            created = deepcopy(container.record)
             container.record.phase = Phase.RUNNING
             self._play(container, _words(spec.argv[2]))
-            self._save()
+            try:
+                self._save()
+            except BackendError:
+                container.record = created
+                raise
         return self.attachment(container)
 
     async def wait(self, handle: Handle) -> Exit:
@@ -221,7 +232,11 @@ class ReferenceDriver(Driver):
     def _save(self) -> None:
         if self._file is not None:
             records = tuple(each.record for each in self.containers.values())
-            save_world(self._file, World(now=self.clock.now(), records=records))
+            try:
+                save_world(self._file, World(now=self.clock.now(), records=records))
+            except OSError as exc:
+                what = f"cannot write {self._file}: {exc.strerror}"
+                raise BackendError(what, retryable=True) from exc
 
     def ask_engine(self) -> None:
         away = self._config.engine_away_file

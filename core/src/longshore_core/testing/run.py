@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,6 +39,8 @@ class _Story:
 
     verdict: Verdict
     bench: SeamBench[Any] | None = None
+    running: frozenset[str] = frozenset()
+    """The processes that there were before the plugin was opened."""
 
 
 async def run_laws(
@@ -81,7 +84,7 @@ async def run_law(subject: Subject[Any], law: Law[Any], settings: Settings) -> O
     try:
         (root / "scratch").mkdir()
         await _judge(story, subject, law, settings, view)
-        story.verdict = await _with_leaks(story.verdict, view, story.bench)
+        story.verdict = await _with_leaks(story, view)
         if isinstance(story.verdict, Failed):
             await to_thread.run_sync(view.sweep)
     finally:
@@ -102,13 +105,14 @@ async def _judge(
     deadline, seconds = anyio.CancelScope(), law.seconds * settings.patience
     try:
         with anyio.fail_after(seconds) as deadline:
+            story.running = await to_thread.run_sync(view.running)
             async with open_bench(subject, settings, view) as bench:
                 story.bench = bench
                 reason = law.undeclared(bench.thing) if isinstance(bench, Bench) else None
                 if reason is not None:
                     story.verdict = NotDeclared(reason=reason)
                     return
-                bench.before = await to_thread.run_sync(view.look)
+                bench.before = await to_thread.run_sync(partial(view.look, closed=True))
                 bench.trace.clear()
                 await law(bench)
     except Missing as exc:
@@ -122,7 +126,8 @@ async def _judge(
     except LongshoreError as exc:
         story.verdict = Failed(message=f"{type(exc).__name__}: {exc}")
     except Exception as exc:  # noqa: BLE001 -- a stranger's driver may make a law raise anything
-        story.verdict = Failed(message=_unfolded(exc))
+        lacking = _missing(exc)
+        story.verdict = Environment(missing=lacking) if lacking else Failed(message=_unfolded(exc))
 
 
 @asynccontextmanager
@@ -138,17 +143,32 @@ async def open_bench(
     except BaseException:
         await bench.tidy()
         raise
-    expect(await bench.tidy(), "what it had made could not be removed in time")
+    left = await bench.tidy()
+    expect(left is None, left or "")
 
 
-async def _with_leaks(verdict: Verdict, view: HostView, bench: SeamBench[Any] | None) -> Verdict:
+async def _with_leaks(story: _Story, view: HostView) -> Verdict:
+    verdict, bench = story.verdict, story.bench
     if bench is None or bench.before is None:
         return verdict
-    left = await find_leaks(view, bench.before, VANISH_SECONDS)
+    before = view.before_opening(story.running, bench.before)
+    left = await find_leaks(view, before, VANISH_SECONDS, closed=True)
     if not left or isinstance(verdict, NotDeclared):
         return verdict
     message = verdict.reason if isinstance(verdict, Failed) else ""
     return Failed(message=message, leaks=left)
+
+
+def _missing(exc: Exception) -> str | None:
+    """What the machine lacks, when tasks of a law have said nothing else."""
+    if not isinstance(exc, ExceptionGroup):
+        return None
+    group = cast("ExceptionGroup[Exception]", exc)
+    lacking, others = group.split(Missing)
+    if lacking is None or others is not None:
+        return None
+    inner = lacking.exceptions[0]
+    return _missing(inner) or str(inner)
 
 
 def _unfolded(exc: BaseException) -> str:

@@ -148,7 +148,8 @@ def _open_own_network(
     if config.network is not None or is_elsewhere or os.geteuid() != 0:
         return nullcontext()
     # Told apart by place as well: two workers may have been given one name.
-    mark = hashlib.sha256(f"{host.owner}\0{host.state_dir.resolve()}".encode()).hexdigest()[:8]
+    told_by = (host.owner, str(host.state_dir.resolve()))
+    mark = "".join(hashlib.sha256(text.encode()).hexdigest()[:8] for text in told_by)
     plan = Plan(bridge=config.bridge, subnet=IPv4Network(config.subnet), mark=mark)
     return open_networks(
         plan,

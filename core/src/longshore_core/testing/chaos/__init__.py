@@ -63,7 +63,7 @@ from longshore_core.testing.chaos_worker import (
     surroundings,
 )
 from longshore_core.testing.faulty import FaultyDriver
-from longshore_core.testing.host import HostView, leaks
+from longshore_core.testing.host import HostView, Seen, leaks
 from longshore_core.testing.scripted import STARTS
 from longshore_core.testing.subject import Subject, find_subject
 
@@ -322,7 +322,7 @@ class _Run:
             log.unlink()
         return Counter(lines)
 
-    async def _leaks(self, view: HostView, before: Mapping[str, frozenset[str]]) -> list[str]:
+    async def _leaks(self, view: HostView, before: Seen) -> list[str]:
         deadline = time.monotonic() + _VANISH_SECONDS
         while left := leaks(before, await to_thread.run_sync(view.look)):
             if time.monotonic() >= deadline:

@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from longshore_core._errors import LongshoreError
 from longshore_core._model import Attachment, ContainerSpec, Exit, Handle, Phase, UnixReach
-from longshore_core.testing.bench import Bench, every
+from longshore_core.testing.bench import Bench, duration, every
 from longshore_core.testing.expect import equal, expect, refused
 from longshore_core.testing.law import PROGRAMS, SOCKETS, Group, Law, laws_in
 from longshore_core.testing.laws.life import counting_starts, ending, once_only
@@ -63,12 +63,15 @@ async def arguments_that_no_process_can_have_are_refused_and_typed(bench: Bench)
 
 @LIFE.law("L7", seconds=120)
 async def a_start_that_is_cancelled_runs_or_leaves_what_was_created(bench: Bench) -> None:
-    for number in range(bench.many(12, 100)):
+    whole = await bench.driver.create(bench.spec("whole", FOREVER))
+    took = await duration(bench.driver.start(whole))
+    await bench.driver.remove(whole)
+    for number, moment in enumerate(bench.moments(bench.many(12, 100), took)):
         name = f"c{number}"
         handle = await bench.driver.create(bench.spec(name, FOREVER))
         before = await to_thread.run_sync(bench.view.look)
         attachment = None
-        with anyio.move_on_after(bench.random.uniform(0, 0.06)):
+        with anyio.move_on_after(moment):
             attachment = await bench.driver.start(handle)
         phase = await bench.phase(name)
         if attachment is not None:
@@ -83,10 +86,12 @@ async def a_start_that_is_cancelled_runs_or_leaves_what_was_created(bench: Bench
 @LIFE.law("L7.2", seconds=60)
 async def a_create_that_is_cancelled_leaves_nothing_or_a_container(bench: Bench) -> None:
     before = await to_thread.run_sync(bench.view.look)
-    for number in range(bench.many(12, 60)):
+    took = await duration(bench.driver.create(bench.spec("whole", FOREVER)))
+    await bench.driver.remove((await bench.driver.survey())[0].handle)
+    for number, moment in enumerate(bench.moments(bench.many(12, 60), took)):
         name = f"c{number}"
         handle = None
-        with anyio.move_on_after(bench.random.uniform(0, 0.004)):
+        with anyio.move_on_after(moment):
             handle = await bench.driver.create(bench.spec(name, FOREVER))
         found = await bench.found(name)
         if handle is not None:
@@ -101,9 +106,10 @@ async def a_create_that_is_cancelled_leaves_nothing_or_a_container(bench: Bench)
 @LIFE.law("L7.3", seconds=60)
 async def a_removal_that_is_cancelled_can_be_repeated(bench: Bench) -> None:
     before = await to_thread.run_sync(bench.view.look)
-    for number in range(bench.many(8, 40)):
+    took = await duration(bench.driver.remove(await bench.running("whole", FOREVER)))
+    for number, moment in enumerate(bench.moments(bench.many(8, 40), took)):
         handle = await bench.running(f"c{number}", FOREVER)
-        with anyio.move_on_after(bench.random.uniform(0, 0.02)):
+        with anyio.move_on_after(moment):
             await bench.driver.remove(handle)
         await bench.driver.remove(handle)
         equal(await bench.phase(f"c{number}"), None, "its phase after the second removal")

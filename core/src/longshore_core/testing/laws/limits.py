@@ -21,6 +21,14 @@ LIMIT: Final[Group[Bench]] = Group("limits")
 
 _MIB: Final = 1 << 20
 _HOARD: Final = "h = bytearray({bytes})\nfor i in range(0, len(h), 4096): h[i] = 1\n"
+_SPIN: Final = """
+import time, sys
+began, used = time.monotonic(), time.process_time()
+while time.monotonic() - began < 1.5: pass
+sys.exit(round(100 * (time.process_time() - used) / (time.monotonic() - began)))
+"""
+_UNDISTURBED: Final = 97
+"""Percent of a core."""
 _WANTED: Final = {
     Limit.CPU: Limits(cpu_millis=500),
     Limit.MEMORY: Limits(memory_bytes=64 * _MIB),
@@ -80,16 +88,13 @@ async def a_limit_of_memory_counts_all_that_it_has_started(bench: Bench) -> None
 
 @LIMIT.law("M2", requires=(PROGRAMS, LIMITS[Limit.CPU]))
 async def a_limit_of_cores_holds(bench: Bench) -> None:
-    script = (
-        "import time, sys\n"
-        "began, used = time.monotonic(), time.process_time()\n"
-        "while time.monotonic() - began < 1.5: pass\n"
-        "share = (time.process_time() - used) / (time.monotonic() - began)\n"
-        "sys.exit(round(100 * share))\n"
-    )
-    end = await _python(bench, script, Limits(cpu_millis=100))
-    # A busy machine gives less; more than was allowed it never gives.
-    expect(end.code is not None and 1 <= end.code <= 15, f"it used {end.code} % of a core, not 10")
+    """Within 15 %: what is less only where the machine would have given more."""
+    free = (await _python(bench, _SPIN, Limits(), "free")).code or 0
+    code = (await _python(bench, _SPIN, Limits(cpu_millis=500))).code
+    bench.record("free_percent", free)
+    expect(code is not None and code <= 58, f"it used {code} % of a core, and was allowed 50")
+    wanted = code is not None and code >= 42
+    expect(wanted or free < _UNDISTURBED, f"it was given {code} % of a core, not 50")
 
 
 @LIMIT.law("M3", requires=(SOCKETS, LIMITS[Limit.PIDS]))
@@ -123,10 +128,10 @@ async def the_limit_of_one_is_not_the_limit_of_another(bench: Bench) -> None:
     await bench.driver.remove(tight)
 
 
-async def _python(bench: Bench, script: str, limits: Limits) -> Exit:
+async def _python(bench: Bench, script: str, limits: Limits, name: str = "python") -> Exit:
     """The end of a Python program under limits."""
     program = "python3" if bench.facts.images else sys.executable
-    spec = replace(bench.spec("python", "", limits=limits), argv=(program, "-c", script))
+    spec = replace(bench.spec(name, "", limits=limits), argv=(program, "-c", script))
     handle = await bench.driver.create(spec)
     await bench.driver.start(handle)
     with anyio.fail_after(20):

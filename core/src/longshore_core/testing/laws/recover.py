@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -107,10 +108,14 @@ async def what_was_removed_stays_removed(bench: Bench) -> None:
 async def a_worker_that_is_killed_at_any_moment_loses_and_doubles_nothing(bench: Bench) -> None:
     worker = Worker.of(bench)
     before = await to_thread.run_sync(bench.view.look)
-    for number in range(bench.many(2, 20)):
+    began = time.perf_counter()
+    whole = await bench.running("whole", FOREVER)
+    took = time.perf_counter() - began
+    await bench.driver.remove(whole)
+    for number, moment in enumerate(bench.moments(bench.many(4, 20), took)):
         spec = bench.spec(f"c{number}", counting_starts(bench))
         async with bench.closed():
-            await worker.start_and_be_killed(spec, after=bench.random.uniform(0, 0.08))
+            await worker.start_and_be_killed(spec, after=moment)
         # Created or not, started or not: asked again, it is there and has started once.
         handle = await bench.driver.create(spec)
         attachment = await bench.driver.start(handle)
