@@ -41,7 +41,7 @@ test: .venv/dev.done  ## every test that this machine can run
 
 long: .venv/dev.done clients  ## the long profile of the tests: for a night
 	@LONGSHORE_CI=1 LONGSHORE_LONG=1 LONGSHORE_ALL_LAWS=1 LONGSHORE_CHAOS_RUNS=10000 LONGSHORE_EXAMPLES=2000 LONGSHORE_SDK_TRIALS=2000 \
-		LONGSHORE_SDK_CYCLES=10000 LONGSHORE_WORKER_KILLS=200 \
+		LONGSHORE_SDK_CYCLES=10000 LONGSHORE_WORKER_KILLS=200 LONGSHORE_IDLE_SANDBOXES=200 \
 		sh tests/run.sh $(BIN)/pytest --timeout 14400 $(ARGS)
 
 lint: .venv/dev.done  ## style

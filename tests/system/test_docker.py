@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from examples.demo import Sandbox, Screen, play
 from tests.engines import images
 from tests.engines.dockerd import Docker
-from tests.system.confined import can_confine, confined
 from tests.system.harness import System, system, until
 
 pytestmark = pytest.mark.timeout(180)
-
-MANY = 20
-DESCRIPTORS = 6
-"""Of the worker, for each idle sandbox."""
-MEMORY = 200 << 10
-"""In bytes; the same."""
 
 
 @pytest.fixture
@@ -89,40 +81,3 @@ def test_an_image_that_does_not_exist_is_the_reason_that_its_creator_hears(whole
     )
     assert answer.status_code >= 400
     assert "localhost:9/none" in answer.text
-
-
-def test_twenty_idle_sandboxes_cost_little_and_half_a_core_carries_them_and_the_demo(
-    whole: System, require: Callable[[object, str], None]
-) -> None:
-    require(can_confine(), "cgroups for CPU time and memory")
-    worker, proxy = whole.running["worker"], whole.running["proxy"]
-    with confined(worker.pid, proxy.pid, cores=0.5, memory_bytes=256 << 20):
-        whole.delete(whole.create(image=images.BASE.reference))
-        descriptors, memory = _descriptors(worker.pid), _resident(worker.pid)
-        ids = [whole.create(image=images.BASE.reference) for _ in range(MANY)]
-        assert _descriptors(worker.pid) - descriptors <= DESCRIPTORS * MANY
-        assert _resident(worker.pid) - memory <= MEMORY * MANY
-        with Sandbox(_ports(whole), images.BASE.reference) as sandbox:
-            play(Screen(), sandbox)
-        assert all(whole.sandbox(id_)["status"] == "running" for id_ in ids)
-        for id_ in ids:
-            whole.delete(id_)
-        until(
-            lambda: all(whole.sandbox(id_)["status"] == "terminated" for id_ in ids),
-            "all have ended",
-            60,
-        )
-
-
-def _ports(whole: System) -> dict[str, int]:
-    return {"http": whole.http_port, "proxy": whole.proxy_port}
-
-
-def _descriptors(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-def _resident(pid: int) -> int:
-    """In bytes."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS:"))

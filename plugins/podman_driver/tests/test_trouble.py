@@ -11,8 +11,9 @@ from signal import SIGKILL, SIGTERM
 import anyio
 import anyio.to_thread
 import longshore_podman.driver
+import longshore_podman.shield
 import pytest
-from longshore_core import ContainerSpec, EngineUnavailable, Exit, Host, Phase
+from longshore_core import BackendError, ContainerSpec, EngineUnavailable, Exit, Host, Phase
 from longshore_core.abc import Driver
 
 from tests.engines.between import Exchange
@@ -195,7 +196,75 @@ async def test_no_descriptor_is_left_of_a_container_that_somebody_else_removed(
     await driver.remove(handle)
 
 
+async def test_a_container_that_is_removed_while_it_is_looked_at_is_gone(
+    open_between: Opener, podman: Podman, shell: Shell
+) -> None:
+    is_going = False
+
+    async def engine(exchange: Exchange) -> None:
+        looks = exchange.request.startswith("GET ") and exchange.request.endswith("c/json")
+        if looks and is_going:
+            said = {"cause": "no such container", "message": "it does not exist in database"}
+            await exchange.answer(said, 500)
+        else:
+            await exchange.forward()
+
+    async with open_between(engine) as runtime:
+        handle, _ = await running(runtime.driver, shell())
+        is_going = True
+        with pytest.raises(BackendError, match="does not run, so that it cannot end"):
+            await runtime.driver.wait(handle)
+        is_going = False
+        await runtime.driver.remove(handle)
+
+
 def pidfds() -> int:
     names = os.listdir("/proc/self/fd")
     links = [os.path.realpath(f"/proc/self/fd/{name}") for name in names]
     return sum(link.endswith("[pidfd]") for link in links)
+
+
+@pytest.mark.parametrize("step", ["init", "start"])
+async def test_a_start_that_takes_longer_than_the_config_says_is_given_up(
+    open_between: Opener, shell: Shell, step: str
+) -> None:
+    hold = anyio.Event()
+
+    async def engine(exchange: Exchange) -> None:
+        if exchange.request.endswith(f"/{step}") and not hold.is_set():
+            await hold.wait()
+        await exchange.forward()
+
+    async with open_between(engine, startup_timeout_seconds=3.0) as runtime:
+        driver = runtime.driver
+        handle = await driver.create(shell())
+        with anyio.fail_after(60), pytest.raises(EngineUnavailable, match="takes too long"):
+            await driver.start(handle)
+        assert [found.phase for found in await driver.survey()] == [Phase.CREATED]
+        hold.set()
+        await driver.remove(handle)
+        assert await driver.survey() == []
+
+
+async def test_a_start_that_hangs_does_not_hold_up_a_worker_that_stops(
+    open_between: Opener, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(longshore_podman.shield, "HURRY_SECONDS", 0.5)
+    hold, asked = anyio.Event(), anyio.Event()
+
+    async def engine(exchange: Exchange) -> None:
+        if exchange.request.endswith("/init"):
+            asked.set()
+            await hold.wait()
+        await exchange.forward()
+
+    async with open_between(engine) as runtime:
+        handle = await runtime.driver.create(shell())
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(runtime.driver.start, handle)
+                await asked.wait()
+                tasks.cancel_scope.cancel()
+        hold.set()
+        await runtime.driver.remove(handle)
+        assert await runtime.driver.survey() == []

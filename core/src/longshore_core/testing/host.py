@@ -117,12 +117,14 @@ class HostView:
         parents = {each.parent for each in kin} - {_INIT}
         theirs: dict[str, Sequence[Thing]] = {
             "process": [*kin, *(running[pid] for pid in parents & running.keys())],
-            "cgroup": [each for each in things.cgroups() if _is_below(each.key, groups)],
             "mount": [each for each in things.mounts() if each.identity in roots | spaces],
             "network namespace": [each for each in things.namespaces() if each.text in spaces],
-            "interface": [each for each in things.interfaces() if each.shown == interface],
-            "rule": [each for each in things.rules() if interface and interface in each.words],
         }
+        if groups:
+            theirs["cgroup"] = [x for x in things.cgroups() if _is_below(x.key, groups)]
+        if interface is not None:
+            theirs["interface"] = [x for x in things.interfaces() if x.shown == interface]
+            theirs["rule"] = [x for x in things.rules() if interface in x.words]
         for kind, found in theirs.items():
             self._recognised.update((kind, thing.key) for thing in found)
 

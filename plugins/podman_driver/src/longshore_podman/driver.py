@@ -41,6 +41,7 @@ from longshore_podman.monitors import wait_for_monitors
 from longshore_podman.namespaces import Namespace
 from longshore_podman.networks import Networks
 from longshore_podman.places import Places
+from longshore_podman.shield import see_through
 from longshore_podman.specification import (
     ID,
     NETWORK,
@@ -170,10 +171,7 @@ class PodmanDriver(Driver):
         async with seat.turn:
             container = await self._lookup.own(handle)
             # Half of a removal would leave a network that no label speaks of.
-            with anyio.CancelScope(shield=True):
-                if container is not None:
-                    await self._end(handle.id, container, seat)
-                await self._vacate(handle.id)
+            await see_through(self._take_away(handle.id, container, seat))
         # Those who wait keep this seat; a new container under the id is not to find it.
         self._seats.pop(handle.id, None)
 
@@ -218,8 +216,7 @@ class PodmanDriver(Driver):
             body = describe(spec, self._config, around)
             asked = True
             # The engine makes it even when nobody waits any more, and then nobody would know.
-            with anyio.CancelScope(shield=True):
-                await self._ask(spec, body)
+            await see_through(self._ask(spec, body))
             await anyio.lowlevel.checkpoint()
             made = True
         finally:
@@ -250,28 +247,30 @@ class PodmanDriver(Driver):
 
     async def _launch(self, id_: ContainerId, container: Container) -> Container:
         await anyio.to_thread.run_sync(self._parts.places.make, id_)
-        held = container
         # The engine starts it, whoever still waits for that.
-        with anyio.CancelScope(shield=True):
-            try:
-                held = await self._run(id_, container)
-            except Refusal as exc:
-                await wait_for_monitors(container.id)
-                raise BackendError(f"container {id_} does not start: {exc}") from exc
-        return held
+        return await see_through(self._run(id_, container))
 
     async def _run(self, id_: ContainerId, container: Container) -> Container:
         """In two steps, so that PID 1 is watched before its first instruction."""
         seconds = self._config.startup_timeout_seconds
-        await self._engine.init(container.id, seconds)
-        held = await self._engine.container(container.id)
-        if held is None:
-            raise BackendError(f"container {id_} was removed while it started")
-        self._parts.witness.watch(held.id, held.pid)
-        await self._engine.start(container.id, seconds)
+        try:
+            await self._engine.init(container.id, seconds)
+            held = await self._engine.container(container.id)
+            if held is None:
+                raise BackendError(f"container {id_} was removed while it started")
+            self._parts.witness.watch(held.id, held.pid)
+            await self._engine.start(container.id, seconds)
+        except Refusal as exc:
+            await wait_for_monitors(container.id)
+            raise BackendError(f"container {id_} does not start: {exc}") from exc
         return held
 
     # Ending.
+
+    async def _take_away(self, id_: ContainerId, container: Container | None, seat: _Seat) -> None:
+        if container is not None:
+            await self._end(id_, container, seat)
+        await self._vacate(id_)
 
     async def _end(self, id_: ContainerId, container: Container, seat: _Seat) -> None:
         try:

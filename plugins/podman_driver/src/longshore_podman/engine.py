@@ -42,9 +42,11 @@ _PING_SECONDS: Final = 1.0
 _IDLE_CONNECTIONS: Final = 1
 _PIECE: Final = 1 << 16
 _DEATH_SECONDS: Final = 5.0
+"""From a signal to the end that it brings about."""
 _TORN: Final = "container not known"
 """To its storage, which it has lost, or has not had yet."""
-"""From a signal to the end that it brings about."""
+_GONE: Final = "no such container"
+"""The cause of a 404; and of a 500, when it is removed in the middle of an answer."""
 _CONFLICT: Final = 409
 _FAULT: Final = 500
 _BROKEN: Final = (httpcore.NetworkError, httpcore.TimeoutException)
@@ -61,8 +63,8 @@ class Refusal(BackendError):
 
     @property
     def is_absence(self) -> bool:
-        """Whether what was asked about does not exist."""
-        return self.status == 404
+        """Whether what was asked about does not exist, or has gone while it was looked at."""
+        return self.status == 404 or self.cause == _GONE
 
     def __reduce__(self) -> tuple[object, ...]:
         return (Refusal, (self.status, self.cause, str(self)))
@@ -309,7 +311,7 @@ class Engine:
         try:
             yield
         except httpx.TimeoutException as exc:
-            raise EngineUnavailable(f"Podman does not answer in time at {self.address}") from exc
+            raise EngineUnavailable(f"Podman at {self.address} takes too long to answer") from exc
         except (httpx.TransportError, json.JSONDecodeError) as exc:
             hint = "is its service running? (systemctl start podman.socket)"
             raise EngineUnavailable(f"no Podman at {self.address}: {exc}; {hint}") from exc
