@@ -44,8 +44,7 @@ def test_what_is_nested_deeply_goes_with_its_container(places: Places, tmp_path:
 def test_what_cannot_be_removed_is_named_and_has_no_network_any_more(
     places: Places, tmp_path: Path
 ) -> None:
-    places.make(ID)
-    places.record_network(ID, 7)
+    places.make(ID, 7)
     with busy(places.sockets(ID)):
         with pytest.raises(BackendError) as caught:
             places.remove(ID)

@@ -46,10 +46,16 @@ class Sockets:
         return str(self._root / mark)
 
     def make(self, id_: ContainerId) -> None:
-        """Idempotent: one that is there is kept, with all that is in it."""
+        """Idempotent: one that is there is kept, with all that is in it. Raises BackendError."""
+        path = self.path(id_)
         with self._turn:
-            self._claimed.add(self.path(id_))
-            os.makedirs(self.path(id_), mode=0o700, exist_ok=True)
+            self._claimed.add(path)
+            try:
+                os.makedirs(path, mode=0o700, exist_ok=True)
+            except OSError as exc:
+                self.disclaim(id_)
+                what = f"cannot make {path}, where container {id_} is to have its sockets"
+                raise BackendError(f"{what}: {exc.strerror}", retryable=True) from exc
 
     def give(self, id_: ContainerId, uid: int, gid: int) -> None:
         """Have it belong to a user. Raises BackendError when this process may not."""

@@ -112,9 +112,10 @@ class PodmanDriver(Driver):
                 )
             if there is not None and _is_stale(there, spec):
                 await self._end(spec.id, there, seat)
-                await self._vacate(spec.id)
                 there = None
             if there is None:
+                # Also of an attempt that could not be undone.
+                await self._vacate(spec.id)
                 await self._make(spec)
         return self._lookup.handle(spec.id)
 
@@ -212,7 +213,8 @@ class PodmanDriver(Driver):
         )
         asked = made = False
         try:
-            await anyio.to_thread.run_sync(self._prepare, spec.id, network)
+            number = network.number if network else None
+            await anyio.to_thread.run_sync(parts.places.make, spec.id, number)
             body = describe(spec, self._config, around)
             asked = True
             # The engine makes it even when nobody waits any more, and then nobody would know.
@@ -223,11 +225,6 @@ class PodmanDriver(Driver):
             if not made:
                 with anyio.move_on_after(_UNDO_SECONDS, shield=True):
                     await self._unmake(spec.id, network, asked=asked)
-
-    def _prepare(self, id_: ContainerId, network: Namespace | None) -> None:
-        self._parts.places.make(id_)
-        if network is not None:
-            self._parts.places.record_network(id_, network.number)
 
     async def _ask(self, spec: ContainerSpec, body: Mapping[str, object]) -> None:
         try:
@@ -322,8 +319,13 @@ class PodmanDriver(Driver):
         known = self._parts.places.exit(id_)
         if known is not None:
             return known
-        self._parts.places.record(id_, exit_)
-        self._parts.witness.forget(container.id)
+        try:
+            self._parts.places.record(id_, exit_)
+        except OSError as exc:
+            # Told all the same, and kept when it is asked for the next time.
+            self._parts.logger.warning("podman_exit_not_kept", extra={"id": id_, "why": str(exc)})
+        else:
+            self._parts.witness.forget(container.id)
         return exit_
 
     # Looking.

@@ -9,6 +9,7 @@ numbers; those that no container has are swept by the next driver.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 from collections import deque
@@ -61,6 +62,8 @@ class Networks:
         self._claimed = set(claimed)
         """Numbers of namespaces that are being made, or are there; or were there, before the host
         was started again, and are still to be released."""
+        self._stuck = set[int]()
+        """Numbers of those that nobody has, and that could not be taken away yet."""
         self._last = 0
         self._taken = anyio.Event()
 
@@ -113,8 +116,11 @@ class Networks:
         """Make namespaces ahead of their time. Never ends by itself."""
         while True:
             self._taken = anyio.Event()
+            for number in tuple(self._stuck):
+                await self._take_away(number)
             if len(self._ready) >= self._size:
-                await self._taken.wait()
+                with anyio.move_on_after(_RETRY_SECONDS if self._stuck else math.inf):
+                    await self._taken.wait()
                 continue
             try:
                 self._ready.append((await self._make()).number)
@@ -124,8 +130,10 @@ class Networks:
 
     async def close(self) -> None:
         """Take away those that nobody has had."""
-        while self._ready:
-            await self._take_away(self._ready.popleft())
+        self._stuck.update(self._ready)
+        self._ready.clear()
+        for number in tuple(self._stuck):
+            await self._take_away(number)
 
     async def _make(self) -> Namespace:
         async with self._limiter:
@@ -149,10 +157,13 @@ class Networks:
         raise CapacityExhausted("addresses", requested=1, available=0)
 
     async def _take_away(self, number: int) -> None:
-        """Release one that nobody waits for: the next sweep finds it, should it stay."""
+        """Release one that nobody waits for. Should it stay, this is tried again, and in the end
+        the next worker's sweep finds it."""
         try:
             await self.release(number)
+            self._stuck.discard(number)
         except BackendError as exc:
+            self._stuck.add(number)
             self._logger.warning("podman_network_left", extra={"why": str(exc)})
 
     def _left(self) -> frozenset[int]:

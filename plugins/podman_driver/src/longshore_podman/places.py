@@ -27,12 +27,16 @@ class Places:
     def sockets(self, id_: ContainerId) -> Path:
         return self._root / id_ / "sockets"
 
-    def make(self, id_: ContainerId) -> None:
-        """Idempotent. What is in there already stays."""
-        self.sockets(id_).mkdir(mode=0o700, parents=True, exist_ok=True)
-
-    def record_network(self, id_: ContainerId, number: int) -> None:
-        (self._root / id_ / "network").write_text(str(number))
+    def make(self, id_: ContainerId, network: int | None = None) -> None:
+        """Idempotent: what is in there already stays. Raises BackendError."""
+        path = self._root / id_
+        try:
+            self.sockets(id_).mkdir(mode=0o700, parents=True, exist_ok=True)
+            if network is not None:
+                (path / "network").write_text(str(network))
+        except OSError as exc:
+            what = f"cannot make {path}, the place of container {id_}"
+            raise BackendError(f"{what}: {exc.strerror}", retryable=True) from exc
 
     def network(self, id_: ContainerId) -> int | None:
         with contextlib.suppress(FileNotFoundError, ValueError):
@@ -60,7 +64,7 @@ class Places:
             raise BackendError(f"{what}: {exc.strerror}", retryable=True) from exc
 
     def record(self, id_: ContainerId, exit_: Exit) -> None:
-        """Keep how a container has ended: who comes after us has not seen it."""
+        """Keep how a container has ended: who comes after us has not seen it. Raises OSError."""
         draft = self._root / id_ / "exit.json.new"
         with contextlib.suppress(FileNotFoundError):
             draft.write_bytes(_EXIT.dump_json(exit_))
