@@ -8,7 +8,7 @@ from signal import SIGKILL
 
 import anyio
 import pytest
-from longshore_core import ContainerSpec, EngineUnavailable, Exit, Phase
+from longshore_core import BackendError, ContainerSpec, EngineUnavailable, Exit, Phase
 
 from tests.engines.between import Exchange
 
@@ -75,3 +75,28 @@ async def test_a_start_that_takes_longer_than_the_config_says_is_given_up(
         assert [found.phase for found in await driver.survey()] == [Phase.CREATED]
         hold.set()
         await driver.remove(handle)
+
+
+async def test_a_pause_that_the_kernel_did_not_manage_is_asked_for_again(
+    open_between: Opener, shell: Shell
+) -> None:
+    left = 2
+
+    async def engine(exchange: Exchange) -> None:
+        nonlocal left
+        if exchange.request.endswith("/pause") and left:
+            left -= 1
+            await exchange.answer({"cause": "frozen by chance", "message": "unable to freeze"}, 500)
+        else:
+            await exchange.forward()
+
+    async with open_between(engine) as runtime:
+        handle = await runtime.driver.create(shell("sleep 100"))
+        await runtime.driver.start(handle)
+        await runtime.pause.pause(handle)
+        assert left == 0
+        await runtime.pause.resume(handle)
+        left = 100
+        with pytest.raises(BackendError, match="unable to freeze"):
+            await runtime.pause.pause(handle)
+        await runtime.driver.remove(handle)

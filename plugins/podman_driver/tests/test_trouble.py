@@ -268,3 +268,28 @@ async def test_a_start_that_hangs_does_not_hold_up_a_worker_that_stops(
         hold.set()
         await runtime.driver.remove(handle)
         assert await runtime.driver.survey() == []
+
+
+async def test_a_pause_that_the_kernel_did_not_manage_is_asked_for_again(
+    open_between: Opener, shell: Shell
+) -> None:
+    left = 2
+
+    async def engine(exchange: Exchange) -> None:
+        nonlocal left
+        if exchange.request.endswith("/pause") and left:
+            left -= 1
+            await exchange.answer({"cause": "frozen by chance", "message": "unable to freeze"}, 500)
+        else:
+            await exchange.forward()
+
+    async with open_between(engine) as runtime:
+        handle = await runtime.driver.create(shell())
+        await runtime.driver.start(handle)
+        await runtime.pause.pause(handle)
+        assert left == 0
+        await runtime.pause.resume(handle)
+        left = 100
+        with pytest.raises(BackendError, match="unable to freeze"):
+            await runtime.pause.pause(handle)
+        await runtime.driver.remove(handle)

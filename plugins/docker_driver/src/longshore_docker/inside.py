@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ from longshore_docker.streams import Attached, Streams
 
 _END_SECONDS: Final = 5
 _NUMBER_SECONDS: Final = 0.05
+_FREEZES: Final = 5
+"""Control groups of version 1 freeze what they hold by chance: runc tries for a while, thaws it
+again, and fails (opencontainers/runc#2791)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +37,28 @@ class Freezer(Pauser):
 
     async def pause(self, handle: Handle) -> None:
         container = await self.driver.running(handle)
-        if container.status != "paused":
-            await self._unless(container, "paused", self.engine.pause(container.id))
+        for attempt in range(_FREEZES):
+            if container.status == "paused":
+                return
+            try:
+                await self.engine.pause(container.id)
+            except Refused:
+                # Two may ask for the same at once, and the second is refused.
+                container = await self.driver.running(handle)
+                if attempt == _FREEZES - 1 and container.status != "paused":
+                    raise
+            else:
+                return
 
     async def resume(self, handle: Handle) -> None:
         container = await self.driver.running(handle)
         if container.status == "paused":
-            await self._unless(container, "running", self.engine.unpause(container.id))
-
-    async def _unless(self, container: Container, status: str, call: Awaitable[None]) -> None:
-        """Two may ask for the same at once, and the second is refused."""
-        try:
-            await call
-        except Refused:
-            now = await self.engine.inspect(container.id)
-            if now is None or now.status != status:
-                raise
+            try:
+                await self.engine.unpause(container.id)
+            except Refused:
+                now = await self.engine.inspect(container.id)
+                if now is None or now.status != "running":
+                    raise
 
 
 @dataclass(frozen=True, slots=True)

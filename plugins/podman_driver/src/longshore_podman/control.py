@@ -11,6 +11,9 @@ from longshore_podman.engine import Engine, Refusal
 from longshore_podman.lookup import Lookup
 
 _NANO: Final = 1e-9
+_FREEZES: Final = 5
+"""Control groups of version 1 freeze what they hold by chance: runc tries for a while, thaws it
+again, and fails (opencontainers/runc#2791)."""
 
 
 class PodmanPauser(Pauser):
@@ -20,11 +23,17 @@ class PodmanPauser(Pauser):
 
     async def pause(self, handle: Handle) -> None:
         container = await self._lookup.running(handle)
-        if not container.is_paused:
+        for attempt in range(_FREEZES):
+            if container.is_paused:
+                return
             try:
                 await self._engine.pause(container.id)
             except Refusal as exc:
-                raise BackendError(f"cannot pause container {handle.id}: {exc}") from exc
+                container = await self._lookup.running(handle)
+                if attempt == _FREEZES - 1 and not container.is_paused:
+                    raise BackendError(f"cannot pause container {handle.id}: {exc}") from exc
+            else:
+                return
 
     async def resume(self, handle: Handle) -> None:
         container = await self._lookup.running(handle)
