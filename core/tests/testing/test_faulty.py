@@ -7,12 +7,14 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
+from typing import Any
 
 import anyio
 import pytest
 from longshore_core import (
     BackendError,
     CapacityExhausted,
+    Chunk,
     ConfigError,
     ContainerId,
     ContainerSpec,
@@ -24,6 +26,7 @@ from longshore_core import (
     ImageError,
     Phase,
     PluginCrash,
+    Stream,
     Transition,
     UnknownPlugin,
 )
@@ -191,6 +194,34 @@ async def test_a_script_stands_in_for_containers(tmp_path: Path) -> None:
         scripted = inner(driver).inner
         assert isinstance(scripted, ScriptedDriver)
         assert scripted.output(ContainerId("c1")) == ("hi\nhi\n", "")
+
+
+async def test_what_a_script_says_is_in_the_containers_log(tmp_path: Path) -> None:
+    script = {"run_for": 0.05, "stdout": "héllo\n", "stderr": "oh\n"}
+    async with faulty(tmp_path, script=script) as driver:
+        handle = await driver.create(spec())
+        assert await read(driver, handle) == []
+        whole = list[Chunk]()
+
+        async def follow() -> None:
+            whole.extend(await read(driver, handle, follow=True))
+
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(follow)
+                await anyio.wait_all_tasks_blocked()
+                await driver.start(handle)
+        said = [Chunk(Stream.STDOUT, 0, "héllo\n".encode()), Chunk(Stream.STDERR, 7, b"oh\n")]
+        assert whole == said
+        assert await read(driver, handle, offset=8) == [Chunk(Stream.STDERR, 8, b"h\n")]
+        await driver.remove(handle)
+        with pytest.raises(BackendError, match="there is no container c1"):
+            await read(driver, handle)
+
+
+async def read(driver: AdaptedDriver, handle: Handle, **how: Any) -> list[Chunk]:
+    async with driver.logs(handle, **how) as chunks:
+        return [chunk async for chunk in chunks]
 
 
 async def test_the_first_script_that_matches_image_and_argv_is_the_one(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from longshore_core._plugins.opening import AdaptedDriver, opened
 from longshore_core._settings import Choice
 from longshore_core.abc import Driver, Host, Plug, Runtime
 from longshore_core.hookspecs import hookimpl
-from longshore_core.testing.scripted import ErrorName, Script, ScriptedDriver, error
+from longshore_core.testing.scripted import ErrorName, Script, ScriptedDriver, ScriptedLogs, error
 
 Point = Literal[
     "create.before",
@@ -209,7 +209,8 @@ async def open_faulty(config: Config, host: Host) -> AsyncGenerator[Runtime]:
     if config.wraps is None:
         scripted = ScriptedDriver(config.script, host.state_dir)
         facts = Facts(images=False, mounts=False, programs=False, sockets=False, recovers=True)
-        yield Runtime(driver=FaultyDriver(scripted, config.faults, config.seed), facts=facts)
+        driver = FaultyDriver(scripted, config.faults, config.seed)
+        yield Runtime(driver=driver, facts=facts, logs=ScriptedLogs(scripted))
         return
     slot = host.owner.rpartition("/")[2] or "driver"
     selected = hooks.select(hooks.DRIVERS, config.wraps.type, f"{slot}.wraps.type")

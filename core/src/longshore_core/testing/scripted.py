@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -30,14 +31,16 @@ from longshore_core._errors import (
 )
 from longshore_core._model import (
     Attachment,
+    Chunk,
     ContainerId,
     ContainerSpec,
     Exit,
     Found,
     Handle,
     Phase,
+    Stream,
 )
-from longshore_core.abc import Driver
+from longshore_core.abc import Driver, LogStore
 
 ErrorName: TypeAlias = Literal[
     "backend", "capacity", "engine_unavailable", "guest", "image", "unsupported"
@@ -175,9 +178,22 @@ class ScriptedDriver(Driver):
         return [_found(_RECORD.validate_json(file.read_bytes())) for file in files]
 
     def output(self, id_: ContainerId) -> tuple[str, str]:
-        """What a container has written: stdout, stderr."""
+        """What a container has written since it was started: stdout, stderr. Raises BackendError
+        when there is no such container any more."""
         stdout, stderr = (self._at(id_) / name for name in ("stdout", "stderr"))
-        return stdout.read_text(encoding="utf-8"), stderr.read_text(encoding="utf-8")
+        try:
+            return stdout.read_text(encoding="utf-8"), stderr.read_text(encoding="utf-8")
+        except FileNotFoundError as exc:
+            raise _absent(id_) from exc
+
+    async def has_started(self, id_: ContainerId, *, wait: bool) -> bool:
+        """Whether it has; if not, `wait` is for when it has. Raises BackendError when there is no
+        such container, or none any more."""
+        while (record := self._read(id_)) is not None:
+            if record.started_at is not None or not wait:
+                return record.started_at is not None
+            await self._changes.setdefault(id_, anyio.Event()).wait()
+        raise _absent(id_)
 
     def _script(self, spec: ContainerSpec) -> Script:
         shown = " ".join((spec.image or "", *spec.argv))
@@ -216,7 +232,36 @@ class ScriptedDriver(Driver):
         return self._place / hashlib.sha256(id_.encode()).hexdigest()[:16]
 
 
+class ScriptedLogs(LogStore):
+    """What the scripts have containers write: all of stdout, then all of stderr."""
+
+    def __init__(self, driver: ScriptedDriver) -> None:
+        self._driver = driver
+
+    def logs(
+        self, handle: Handle, *, offset: int = 0, follow: bool = False
+    ) -> AbstractAsyncContextManager[AsyncIterator[Chunk]]:
+        return aclosing(self._chunks(handle, offset, follow))
+
+    async def _chunks(self, handle: Handle, offset: int, follow: bool) -> AsyncGenerator[Chunk]:
+        if not await self._driver.has_started(handle.id, wait=follow):
+            return
+        at = 0
+        for stream, text in zip(Stream, self._driver.output(handle.id), strict=True):
+            data = text.encode()
+            skipped = min(max(offset - at, 0), len(data))
+            if skipped < len(data):
+                yield Chunk(stream, at + skipped, data[skipped:])
+            at += len(data)
+        if follow:
+            await self._driver.wait(handle)
+
+
 _ATTACHMENT: Final = Attachment(image_applied=False)
+
+
+def _absent(id_: ContainerId) -> BackendError:
+    return BackendError(f"there is no container {id_} whose logs could be read")
 
 
 def _found(record: _Record) -> Found:
