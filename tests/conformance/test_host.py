@@ -172,7 +172,7 @@ def test_a_namespace_of_somebody_else_is_not_taken_for_the_laws(
 def test_an_interface_is_known_with_the_rules_that_name_it(view: HostView, require) -> None:
     name, longer = "lskit0", "lskit01"
     before = view.look()
-    add = ["ip", "link", "add", name, "type", "dummy"]
+    add = ["ip", "link", "add", name, "type", "bridge"]
     require(subprocess.run(add, capture_output=True, check=False).returncode == 0, "an interface")
     rules = [["-i", each, "-j", "RETURN"] for each in (name, longer)]
     command = ["iptables", "--wait", "-t", "mangle"]
@@ -194,7 +194,7 @@ def test_what_is_an_owners_is_the_laws_once_the_plugin_is_closed(view: HostView,
     owner = f"{view.mark}/worker-1"
     view.add_owner(owner)
     name = f"ls{hashlib.sha256(owner.encode()).hexdigest()[:8]}"
-    add = ["ip", "link", "add", name, "type", "dummy"]
+    add = ["ip", "link", "add", name, "type", "bridge"]
     running = view.running()
     require(subprocess.run(add, capture_output=True, check=False).returncode == 0, "an interface")
     try:
