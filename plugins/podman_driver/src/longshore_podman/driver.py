@@ -321,11 +321,10 @@ class PodmanDriver(Driver):
             return known
         try:
             self._parts.places.record(id_, exit_)
+            self._parts.witness.forget(container.id)
         except OSError as exc:
             # Told all the same, and kept when it is asked for the next time.
             self._parts.logger.warning("podman_exit_not_kept", extra={"id": id_, "why": str(exc)})
-        else:
-            self._parts.witness.forget(container.id)
         return exit_
 
     # Looking.
