@@ -34,7 +34,8 @@ class Figure:
         verdict = ""
         if self.target is not None:
             verdict = f"under {self.target:g}: {'yes' if self.median < self.target else 'NO'}"
-        shown = f"{self.median:9.1f} {self.worst:9.1f} {self.unit:<4}"
+        places = 2 if self.unit == "x" else 1
+        shown = f"{self.median:9.{places}f} {self.worst:9.{places}f} {self.unit:<4}"
         return f"{self.name:<58}{shown} {len(self.samples):4}  {verdict}"
 
 

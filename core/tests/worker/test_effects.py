@@ -17,6 +17,7 @@ from longshore_core import (
     UnixReach,
 )
 from longshore_core._machine.life import (
+    Ask,
     Create,
     Created,
     Exited,
@@ -106,7 +107,6 @@ async def test_a_guest_that_hangs_is_signalled_before_the_deadline(performer, wo
 
 async def test_a_guest_is_given_up_after_six_unanswered_checks_in_a_row(performer, world) -> None:
     world.faults["health"].extend(GuestError("no answer") for _ in range(5))
-    posted: list[object] = []
 
     async def fail_again() -> None:
         await anyio.sleep(60)
@@ -114,34 +114,25 @@ async def test_a_guest_is_given_up_after_six_unanswered_checks_in_a_row(performe
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(fail_again)
-        watch = Watch(handle=HANDLE, attachment=REACH, ask=True)
-        await performer.watch(C1, watch, posted.append)
-    (unhealthy,) = posted
+        unhealthy = await performer.watch(C1, Ask(attachment=REACH))
     assert isinstance(unhealthy, Unhealthy)
     assert unhealthy.message.startswith("the guest did not answer 6 health checks: plugin play")
     assert anyio.current_time() > 60
     assert world.sessions == 0
 
 
-async def test_a_guest_that_crashes_when_it_is_let_go_of_does_not_end_the_watch(
-    performer, world
-) -> None:
+async def test_a_guest_that_crashes_when_it_is_let_go_of_is_asked_on(performer, world) -> None:
     world.faults["health"].append(GuestError("once"))
     world.faults["aclose"].extend(ZeroDivisionError() for _ in range(3))
-    posted: list[object] = []
-    async with anyio.create_task_group() as tasks:
-        watch = Watch(handle=HANDLE, attachment=REACH, ask=True)
-        tasks.start_soon(performer.watch, C1, watch, posted.append)
-        await anyio.sleep(60)
-        world.end("c1", Exit(code=0))
-    assert posted == [Exited(exit=Exit(code=0))]
+    with anyio.move_on_after(60) as patience:
+        await performer.watch(C1, Ask(attachment=REACH))
+    assert patience.cancelled_caught
+    assert world.calls.count("health") > 3
 
 
-async def test_a_guest_that_still_starts_is_not_asked_after_its_health(performer, world) -> None:
-    with anyio.move_on_after(300):
-        watch = Watch(handle=HANDLE, attachment=REACH)
-        await performer.watch(C1, watch, lambda _event: None)
-    assert world.calls == ["wait c1"]
+async def test_what_has_no_guest_is_not_asked_after_its_health(performer, world) -> None:
+    assert await performer.watch(C1, Ask(attachment=Attachment())) is None
+    assert world.calls == []
 
 
 async def test_an_engine_that_comes_and_goes_ends_nobody(performer, world) -> None:
@@ -149,16 +140,12 @@ async def test_an_engine_that_comes_and_goes_ends_nobody(performer, world) -> No
         EngineUnavailable("away"), BackendError("conflict", retryable=True),
     ])  # fmt: skip
     world.end("c1", Exit(code=7))
-    posted: list[object] = []
-    await performer.watch(C1, Watch(handle=HANDLE, attachment=Attachment()), posted.append)
-    assert posted == [Exited(exit=Exit(code=7))]
+    assert await performer.watch(C1, Watch(handle=HANDLE)) == Exited(exit=Exit(code=7))
 
 
 async def test_a_wait_that_breaks_ends_the_container_with_the_reason(performer, world) -> None:
     world.faults["wait"].append(ZeroDivisionError("x"))
-    posted: list[object] = []
-    await performer.watch(C1, Watch(handle=HANDLE, attachment=Attachment()), posted.append)
-    (failed,) = posted
+    failed = await performer.watch(C1, Watch(handle=HANDLE))
     assert isinstance(failed, Failed)
     assert failed.why.reason is TerminationReason.INTERNAL_ERROR
 

@@ -7,8 +7,9 @@ import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
-from longshore_core import Attachment, BackendError, ContainerId, Exit, Handle
+from longshore_core import Attachment, BackendError, ContainerId, Exit, Handle, UnixReach
 from longshore_core._machine.life import (
+    Ask,
     Create,
     Created,
     Exited,
@@ -51,6 +52,7 @@ def create(id_: str = "c1") -> Create:
 
 
 HANDLE = Handle(id=C1)
+ASK = Ask(attachment=Attachment(reach=UnixReach("/nowhere")))
 
 
 @pytest.fixture
@@ -153,7 +155,7 @@ async def test_a_failure_is_posted_and_the_lane_goes_on(quay, world) -> None:
 
 
 async def test_a_later_watch_takes_the_place_of_an_earlier_one(quay, world) -> None:
-    watch = Watch(handle=HANDLE, attachment=Attachment())
+    watch = Watch(handle=HANDLE)
     async with quay() as here:
         here.lanes.watch(here.ticket(), watch)
         await wait_all_tasks_blocked()
@@ -164,9 +166,23 @@ async def test_a_later_watch_takes_the_place_of_an_earlier_one(quay, world) -> N
         assert here.posted == [(2, Exited(exit=Exit(code=0)))]
 
 
+async def test_its_health_is_asked_after_beside_the_wait_for_its_end(quay, world) -> None:
+    async with quay() as here:
+        here.lanes.watch(here.ticket(), Watch(handle=HANDLE))
+        await wait_all_tasks_blocked()
+        here.lanes.watch(here.ticket(), ASK)
+        await wait_all_tasks_blocked()
+        assert world.calls.count("wait c1") == 1
+        world.end("c1", Exit(code=0))
+        await wait_all_tasks_blocked()
+        assert here.posted == [(1, Exited(exit=Exit(code=0)))]
+        here.lanes.abandon(C1)
+
+
 async def test_an_abandoned_watch_says_nothing(quay, world) -> None:
     async with quay() as here:
-        here.lanes.watch(here.ticket(), Watch(handle=HANDLE, attachment=Attachment()))
+        here.lanes.watch(here.ticket(), Watch(handle=HANDLE))
+        here.lanes.watch(here.ticket(), ASK)
         await wait_all_tasks_blocked()
         here.lanes.abandon(C1)
         world.end("c1", Exit(code=0))
@@ -179,7 +195,7 @@ async def test_nothing_is_kept_of_lanes_that_are_done(quay, world) -> None:
         for number in range(50):
             name = f"c{number}"
             here.submit(create(name), id_=name)
-            watch = Watch(handle=Handle(id=ContainerId(name)), attachment=Attachment())
+            watch = Watch(handle=Handle(id=ContainerId(name)))
             here.lanes.watch(here.ticket(name), watch)
         await checkpoint()
         for number in range(50):

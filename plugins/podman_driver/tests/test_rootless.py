@@ -26,9 +26,14 @@ def rootless(
     require(os.geteuid() == 0, "root, who can make users")
     missing = [name for name in PROGRAMS if not shutil.which(name)]
     require(not missing, f"{', '.join(missing)}: sudo tests/engines/install.sh")
+    require(_is_for_all("/dev/net/tun"), "/dev/net/tun for all: sudo tests/engines/install.sh")
     require(int(Path("/proc/sys/user/max_user_namespaces").read_text()), "user namespaces")
     with open_rootless() as service:
         yield service
+
+
+def _is_for_all(device: str) -> bool:
+    return os.path.exists(device) and os.stat(device).st_mode & 0o006 == 0o006
 
 
 def test_a_container_lives_and_goes_without_root(rootless: RootlessPodman) -> None:

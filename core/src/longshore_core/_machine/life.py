@@ -307,9 +307,14 @@ class Watch:
     """Wait for PID 1 to end. Runs beside the lane; a later one takes its place."""
 
     handle: Handle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """Ask after the guest's health from now on. Runs beside the lane; a later one takes its place.
+    Not while it starts: that has a deadline already."""
+
     attachment: Attachment
-    ask: bool = False
-    """Ask after the guest's health meanwhile. Not while it starts: that has a deadline already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -370,6 +375,7 @@ Effect: TypeAlias = (
     | Admit
     | Release
     | Watch
+    | Ask
     | Halt
     | Revoke
     | Remove

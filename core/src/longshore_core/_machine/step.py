@@ -18,6 +18,7 @@ from longshore_core._machine.life import (
     Admit,
     Admitted,
     Admitting,
+    Ask,
     Container,
     Create,
     Created,
@@ -124,8 +125,8 @@ def _progress(
             return _release(container, handle, attachment)
         case Releasing(handle=handle, attachment=attachment), Released():
             running = replace(container, life=Running(handle=handle, attachment=attachment))
-            watch = Watch(handle=handle, attachment=attachment, ask=True)
-            return running, (Publish(container=running), watch, *_timer(running), ReportStarted())
+            ask = Ask(attachment=attachment)
+            return running, (Publish(container=running), ask, *_timer(running), ReportStarted())
         # The policy of a container was put in force again, after a restart or a change.
         case ((Releasing() | Running()), Admitted()):
             return container, ()
@@ -291,8 +292,7 @@ def _resume_ended(container: Container, found: Found | None) -> Step:
 def _resume_attached(
     container: Container, life: Admitting | Releasing | Running | Stopping
 ) -> Step:
-    running = isinstance(life, Running)
-    watch = Watch(handle=life.handle, attachment=life.attachment, ask=running)
+    watch = Watch(handle=life.handle)
     publish = Publish(container=container)
     policy = Admit(attachment=life.attachment, policy=container.order.policy)
     match life:
@@ -305,7 +305,8 @@ def _resume_attached(
             )
             return again, (publish, watch, policy)
         case Running():
-            return container, (policy, publish, watch, *_timer(container))
+            ask = Ask(attachment=life.attachment)
+            return container, (policy, publish, watch, ask, *_timer(container))
         case Stopping():
             halt = Halt(handle=life.handle, attachment=life.attachment)
             return container, (publish, watch, halt, *_timer(container))
@@ -317,7 +318,7 @@ def _admit(container: Container, handle: Handle, attachment: Attachment) -> Step
     held = replace(container, life=Admitting(handle=handle, attachment=attachment))
     return held, (
         Publish(container=held),
-        Watch(handle=handle, attachment=attachment),
+        Watch(handle=handle),
         Admit(attachment=attachment, policy=container.order.policy),
     )
 

@@ -5,10 +5,9 @@ Whatever goes wrong becomes an event of that one container. Nothing here decides
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from signal import Signals
 from typing import Final, Generic, TypeAlias, TypeVar, assert_never, cast
 
@@ -25,6 +24,7 @@ from longshore_core._errors import (
 from longshore_core._machine.life import (
     Admit,
     Admitted,
+    Ask,
     Create,
     Created,
     Ending,
@@ -153,18 +153,12 @@ class Performer:
         log.warning("Effect failed", container_id=id_, operation=operation, why=why.message)
         return Failed(operation=operation, why=why)
 
-    async def watch(self, id_: ContainerId, effect: Watch, post: Callable[[Event], None]) -> None:
-        """Post how PID 1 ended, or that its guest is not well; then return."""
+    async def watch(self, id_: ContainerId, effect: Watch | Ask) -> Event | None:
+        """How PID 1 ended, or that its guest is not well; `None`: there is no guest to ask."""
+        if isinstance(effect, Watch):
+            return await self._exited(effect.handle)
         reach = effect.attachment.reach
-        async with anyio.create_task_group() as tasks:
-
-            async def first(fact: Callable[[], Awaitable[Event]]) -> None:
-                post(await fact())
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(first, partial(self._exited, effect.handle))
-            if effect.ask and reach is not None:
-                tasks.start_soon(first, partial(self._unhealthy, id_, reach))
+        return await self._unhealthy(id_, reach) if reach is not None else None
 
     def _deadline(self, effect: LaneEffect) -> float:
         match effect:

@@ -21,6 +21,7 @@ from longshore_core._machine import step as machine
 from longshore_core._machine.ledger import Ledger
 from longshore_core._machine.life import (
     Abandon,
+    Ask,
     Container,
     Delivered,
     Effect,
@@ -375,7 +376,7 @@ class Keeper:
                         del kept[container.id]
                 self._use.routes.drop(container.id)
                 lanes.forget(container.id)
-            case Watch():
+            case Watch() | Ask():
                 lanes.watch(self._ticket(container.id, container.incarnation), effect)
             case ReportStarted() | ReportTerminated():
                 raise KernelBug("reports are committed, not released")

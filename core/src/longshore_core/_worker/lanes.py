@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 import anyio
 from anyio.abc import TaskGroup
 
-from longshore_core._machine.life import Create, Event, Halt, Release, Remove, Start, Watch
+from longshore_core._machine.life import Ask, Create, Event, Halt, Release, Remove, Start, Watch
 from longshore_core._model import ContainerId
 from longshore_core._worker.effects import LaneEffect, Performer
 from longshore_core._worker.mail import Ticket
@@ -38,7 +38,9 @@ class _Lane:
         default_factory=deque[tuple[Ticket, LaneEffect]]
     )
     current: anyio.CancelScope | None = None
-    watch: anyio.CancelScope | None = None
+    watches: dict[type[Watch | Ask], anyio.CancelScope] = field(
+        default_factory=dict[type[Watch | Ask], anyio.CancelScope]
+    )
 
 
 class Lanes:
@@ -66,24 +68,26 @@ class Lanes:
             lane.current = anyio.CancelScope()
             self._tasks.start_soon(self._run, ticket.container, lane)
 
-    def watch(self, ticket: Ticket, effect: Watch) -> None:
-        """Watch a container, beside its lane; an earlier watch of it ends."""
+    def watch(self, ticket: Ticket, effect: Watch | Ask) -> None:
+        """Watch a container, beside its lane; an earlier watch of the kind ends."""
         lane = self._lanes.setdefault(ticket.container, _Lane())
-        if lane.watch is not None:
-            lane.watch.cancel()
-        lane.watch = anyio.CancelScope()
-        self._tasks.start_soon(self._watch, ticket, effect, lane.watch)
+        earlier = lane.watches.get(type(effect))
+        if earlier is not None:
+            earlier.cancel()
+        scope = lane.watches[type(effect)] = anyio.CancelScope()
+        self._tasks.start_soon(self._watch, ticket, effect, scope)
 
     def abandon(self, container: ContainerId) -> None:
-        """Cancel what the lane does, drop what waits in it, end the watch."""
+        """Cancel what the lane does, drop what waits in it, end the watches."""
         lane = self._lanes.get(container)
         if lane is None:
             return
         lane.waiting.clear()
-        for scope in (lane.current, lane.watch):
-            if scope is not None:
-                scope.cancel()
-        lane.watch = None
+        if lane.current is not None:
+            lane.current.cancel()
+        for scope in lane.watches.values():
+            scope.cancel()
+        lane.watches.clear()
 
     def forget(self, container: ContainerId) -> None:
         """Drop what is kept for a container that nobody has a record of any more."""
@@ -100,7 +104,7 @@ class Lanes:
                     await self._perform(ticket, effect)
         finally:
             lane.current = None
-        if lane.watch is None and self._lanes.get(container) is lane:
+        if not lane.watches and self._lanes.get(container) is lane:
             del self._lanes[container]
 
     async def _perform(self, ticket: Ticket, effect: LaneEffect) -> None:
@@ -119,8 +123,8 @@ class Lanes:
         if event is not None:
             self._post(ticket, event)
 
-    async def _watch(self, ticket: Ticket, effect: Watch, scope: anyio.CancelScope) -> None:
+    async def _watch(self, ticket: Ticket, effect: Watch | Ask, scope: anyio.CancelScope) -> None:
         with scope:
-            await self._performer.watch(
-                ticket.container, effect, lambda event: self._post(ticket, event)
-            )
+            event = await self._performer.watch(ticket.container, effect)
+            if event is not None:
+                self._post(ticket, event)

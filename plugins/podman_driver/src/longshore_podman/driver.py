@@ -36,7 +36,7 @@ from longshore_podman.engine import Engine, Refusal
 from longshore_podman.events import Events
 from longshore_podman.images import Images
 from longshore_podman.known import Known, limits_of
-from longshore_podman.lookup import Lookup
+from longshore_podman.lookup import Lookup, owner_of
 from longshore_podman.monitors import wait_for_monitors
 from longshore_podman.namespaces import Namespace
 from longshore_podman.networks import Networks
@@ -108,7 +108,7 @@ class PodmanDriver(Driver):
             if there is not None and not self._lookup.owns(there):
                 raise BackendError(
                     f"cannot create container {spec.id}: the name {there.name} is taken by "
-                    f"container {there.id[:12]} of {_owner_of(there)}; rename or remove it"
+                    f"container {there.id[:12]} of {owner_of(there)}; rename or remove it"
                 )
             if there is not None and _is_stale(there, spec):
                 await self._end(spec.id, there, seat)
@@ -135,21 +135,23 @@ class PodmanDriver(Driver):
     async def wait(self, handle: Handle) -> Exit:
         """Wait for the engine to say that it has ended, whatever happens to the engine meanwhile.
         Raises BackendError for what was not started."""
-        seat = self._seat(handle.id)
+        seat, events = self._seat(handle.id), self._parts.events
+        told, patience = events.told, math.inf
         container = await self._lookup.own(handle)
         if container is None or container.phase is Phase.CREATED:
             raise BackendError(f"container {handle.id} does not run, so that it cannot end")
         self._parts.witness.watch(container.id, container.pid)
         while container.phase is not Phase.EXITED:
-            with self._parts.events.hearing(container.id) as heard:
-                again, patience = await self._look(container)
-                if again is None:
-                    self._parts.witness.forget(container.id)
-                    return seat.exit or Exit()
-                if again.phase is not Phase.EXITED:
-                    with anyio.move_on_after(patience):
-                        await heard.wait()
-                container = again
+            with events.hearing(container.id) as heard, anyio.move_on_after(patience):
+                # Of what was told while it was looked at, nobody else tells.
+                if told == events.told:
+                    await heard.wait()
+            told = events.told
+            again, patience = await self._look(container)
+            if again is None:
+                self._parts.witness.forget(container.id)
+                return seat.exit or Exit()
+            container = again
         return await self._exit(handle.id, container)
 
     async def signal(self, handle: Handle, signal: Signals) -> None:
@@ -199,7 +201,7 @@ class PodmanDriver(Driver):
         """Whole, or not at all."""
         parts = self._parts
         info = await parts.known.ask()
-        image = await parts.images.obtain(spec.image or "")
+        image = await parts.images.obtain_once(spec.image or "")
         # Without root, an engine could not join what root has made.
         own = None if info.rootless else parts.networks
         network = await own.acquire() if own else None
@@ -387,11 +389,6 @@ class PodmanDriver(Driver):
 def _is_stale(container: Container, spec: ContainerSpec) -> bool:
     """Whether it is left over from another life of its id. What runs is in the middle of one."""
     return container.phase is not Phase.RUNNING and container.labels.get(SPEC) != digest(spec)
-
-
-def _owner_of(container: Container) -> str:
-    owner = container.labels.get(OWNER)
-    return f"the worker {owner}" if owner else "somebody else"
 
 
 def _number(labels: Mapping[str, str]) -> int | None:

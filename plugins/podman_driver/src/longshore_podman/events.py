@@ -37,6 +37,9 @@ class Events:
         self._logger = logger
         self._waiting: dict[str, set[anyio.Event]] = {}
         self._changed = anyio.Event()
+        self.told = 0
+        """How often something was heard that concerns containers: what was seen before holds for as
+        long as this stands still."""
         self.failure = "not connected yet"
         """Why the engine cannot be followed right now; empty while it is."""
 
@@ -87,6 +90,7 @@ class Events:
         async with self._engine.stream("GET", "/events", params=params) as answer:
             self.failure = ""
             self._tell_change()
+            self.told += 1
             for id_ in list(self._waiting):
                 self._tell(id_)
             async for event in self._engine.objects(answer):
@@ -96,6 +100,7 @@ class Events:
                     self._tell_change()
 
     def _tell(self, id_: str) -> None:
+        self.told += 1
         for heard in self._waiting.get(id_, ()):
             heard.set()
 

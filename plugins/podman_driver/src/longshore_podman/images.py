@@ -30,6 +30,7 @@ _PASSING: Final = (
     *("503 Service", "502 Bad", "500 Internal", "504 Gateway"),
 )
 """Words of errors that another attempt may mend."""
+_JUST_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -57,9 +58,18 @@ class Images(ImageStore):
         self._known = known
         self._tasks = tasks
         self._pulls: dict[str, _Pull] = {}
+        self._ensured: dict[str, tuple[Image, float]] = {}
+        """What `ensure` found, and when, for the one who makes a container of it next."""
 
     async def ensure(self, reference: str, progress: Listener) -> None:
-        await self.obtain(reference, progress)
+        self._ensured[reference] = (await self.obtain(reference, progress), anyio.current_time())
+
+    async def obtain_once(self, reference: str) -> Image:
+        """The same, except that what `ensure` has just found is not looked for again."""
+        image, found_at = self._ensured.pop(reference, (None, 0.0))
+        if image is not None and anyio.current_time() - found_at < _JUST_SECONDS:
+            return image
+        return await self.obtain(reference)
 
     async def obtain(self, reference: str, progress: Listener = lambda _: None) -> Image:
         """The image, pulled when it is not there. Raises what `ensure` does."""

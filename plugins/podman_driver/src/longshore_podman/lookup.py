@@ -50,3 +50,9 @@ class Lookup:
         if container is None or container.phase is not Phase.RUNNING:
             raise BackendError(f"container {handle.id} does not run")
         return container
+
+
+def owner_of(container: Container) -> str:
+    """In words."""
+    owner = container.labels.get(OWNER)
+    return f"the worker {owner}" if owner else "somebody else"

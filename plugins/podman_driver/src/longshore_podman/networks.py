@@ -37,6 +37,8 @@ from longshore_podman.namespaces import (
 
 _TIDY_SECONDS: Final = 8.0
 _RETRY_SECONDS: Final = 1.0
+_LULL_SECONDS: Final = 0.3
+"""Longer than a container takes to be made and started."""
 _AT_ONCE: Final = 4
 _ATTEMPTS: Final = 20
 _INTERFACES: Final = Path("/sys/class/net")
@@ -66,6 +68,7 @@ class Networks:
         """Numbers of those that nobody has, and that could not be taken away yet."""
         self._last = 0
         self._taken = anyio.Event()
+        self._taken_at = -math.inf
 
     def at(self, number: int) -> Namespace:
         return self._plan.at(number)
@@ -96,6 +99,7 @@ class Networks:
 
     async def acquire(self) -> Namespace:
         """A namespace that nothing has ever run in."""
+        self._taken_at = anyio.current_time()
         try:
             return self._plan.at(self._ready.popleft())
         except IndexError:
@@ -116,6 +120,7 @@ class Networks:
         """Make namespaces ahead of their time. Never ends by itself."""
         while True:
             self._taken = anyio.Event()
+            await self._lull()
             for number in tuple(self._stuck):
                 await self._take_away(number)
             if len(self._ready) >= self._size:
@@ -127,6 +132,15 @@ class Networks:
             except BackendError as exc:
                 self._logger.warning("podman_network_not_ready", extra={"why": str(exc)})
                 await anyio.sleep(_RETRY_SECONDS)
+
+    async def _lull(self) -> None:
+        """Wait until nobody makes a container, as long as some namespaces are left: what is done
+        for the next ones would slow this one down."""
+        while len(self._ready) > self._size // 4:
+            rest = self._taken_at + _LULL_SECONDS - anyio.current_time()
+            if rest <= 0:
+                break
+            await anyio.sleep(rest)
 
     async def close(self) -> None:
         """Take away those that nobody has had."""
