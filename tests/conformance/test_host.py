@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from longshore_core.testing.host import HostView, leaks
+from longshore_core.testing.host import HostView, Seen, leaks
 from longshore_core.trees import delete_tree
 
 
@@ -146,7 +146,7 @@ def test_what_is_the_laws_by_use_is_known_though_it_bears_no_mark(
     view: HostView, namespace: str
 ) -> None:
     before = view.look()
-    before = type(before)({**before.keys, "network namespace": frozenset()}, before.own)
+    before = Seen({**before.keys, "network namespace": frozenset()}, before.own)
     with running(namespace, view.mark):
         assert not any(namespace in each for each in leaks(before, view.look()))
         view.recognise()

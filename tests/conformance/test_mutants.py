@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,16 +47,18 @@ def judged(plug, law: Law[Bench], tmp_path: Path) -> Outcome:
 
 
 @pytest.mark.parametrize("name", sorted(MUTANTS))
-def test_a_mutant_is_caught_by_the_law_that_it_names(name: str, tmp_path: Path) -> None:
+def test_a_mutant_is_caught_by_the_law_that_it_names_and_for_what_it_does(
+    name: str, tmp_path: Path, require: Callable[[object, str], None]
+) -> None:
     mutant = MUTANTS[name]
-    if mutant.only_root and os.geteuid() != 0:
-        pytest.skip("only root can leave that on a host")
+    for program in mutant.needs:
+        require(os.geteuid() == 0 and shutil.which(program), f"{program}, used by root")
     try:
         outcome = judged(mutant.plug, LAWS[mutant.law], tmp_path)
     finally:
         mutant.clean()
     assert isinstance(outcome.verdict, Failed), f"{name} has survived {mutant.law}: {outcome}"
-    assert outcome.verdict.reason
+    assert re.search(mutant.why, outcome.verdict.reason), outcome.verdict.reason
 
 
 def test_there_are_mutants_enough_and_of_every_group_that_a_driver_can_break() -> None:

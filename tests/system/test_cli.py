@@ -28,7 +28,7 @@ from tests.machine import fair_time
 from tests.system.harness import System, free_port, system, until
 from tests.system.test_sdk import first_process
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(400)]
 PATIENCE = 150.0
 LONGSHORE = [sys.executable, "-m", "longshore", "sandbox"]
 

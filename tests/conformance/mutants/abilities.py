@@ -34,7 +34,7 @@ from tests.conformance.mutants.planting import ability
 # Images.
 
 
-@ability("IM1")
+@ability("IM1", "waited in vain for something that was due")
 class PullsEachTime(ModelImages):
     async def ensure(self, reference: str, progress: Callable[[PullProgress], None]) -> None:
         if reference in self.there:
@@ -42,7 +42,7 @@ class PullsEachTime(ModelImages):
         await super().ensure(reference, progress)
 
 
-@ability("IM1.2")
+@ability("IM1.2", "what eight who asked at once")
 class RefusesTheSecondWhoAsks(ModelImages):
     busy = False
 
@@ -54,7 +54,7 @@ class RefusesTheSecondWhoAsks(ModelImages):
         self.busy = False
 
 
-@ability("IM1.3")
+@ability("IM1.3", "4 of 3 bytes")
 class CountsBeyondTheWhole(ModelImages):
     async def ensure(self, reference: str, progress: Callable[[PullProgress], None]) -> None:
         def more(told: PullProgress) -> None:
@@ -63,20 +63,20 @@ class CountsBeyondTheWhole(ModelImages):
         await super().ensure(reference, more)
 
 
-@ability("IM1.4")
+@ability("IM1.4", "the fingerprint names no image")
 class NamesNoImage(ModelImages):
     async def pull(self, reference: str, listeners: list[Callable[[PullProgress], None]]) -> None:
         await checkpoint()
 
 
-@ability("IM2")
+@ability("IM2", "UPPER case")
 class TakesAnyReference(ModelImages):
     async def ensure(self, reference: str, progress: Callable[[PullProgress], None]) -> None:
         self.there.add(reference)
         await checkpoint()
 
 
-@ability("IM2.2")
+@ability("IM2.2", "the error does not name the image")
 class DoesNotNameTheImage(ModelImages):
     async def ensure(self, reference: str, progress: Callable[[PullProgress], None]) -> None:
         try:
@@ -85,7 +85,7 @@ class DoesNotNameTheImage(ModelImages):
             raise ImageError("the registry does not answer", retryable=True) from exc
 
 
-@ability("IM3")
+@ability("IM3", "the pull of example/image:1 was abandoned")
 class FailsAllWhenOneLeaves(ModelImages):
     left = False
 
@@ -103,7 +103,7 @@ class FailsAllWhenOneLeaves(ModelImages):
 # Health.
 
 
-@ability("F1.2")
+@ability("F1.2", "waited in vain for something that was due")
 class IsSilentUntilSomethingChanges(ModelHealth):
     async def follow(self) -> AsyncGenerator[Fingerprint]:
         await anyio.sleep(1.2)
@@ -111,7 +111,7 @@ class IsSilentUntilSomethingChanges(ModelHealth):
             yield fingerprint
 
 
-@ability("F1.3")
+@ability("F1.3", "was not done within")
 class TellsOneFollowerOnly(ModelHealth):
     followed = False
 
@@ -123,7 +123,7 @@ class TellsOneFollowerOnly(ModelHealth):
             yield fingerprint
 
 
-@ability("F1.4")
+@ability("F1.4", "the engine is away")
 class RaisesForTheEnginesSake(ModelHealth):
     def fingerprint(self) -> Fingerprint:
         fingerprint = super().fingerprint()
@@ -132,7 +132,7 @@ class RaisesForTheEnginesSake(ModelHealth):
         return fingerprint
 
 
-@ability("F2.2")
+@ability("F2.2", "waited in vain for something that was due")
 class NeverSeesTheEngineComeBack(ModelHealth):
     gone: Fingerprint | None = None
 
@@ -146,14 +146,14 @@ class NeverSeesTheEngineComeBack(ModelHealth):
 # Pauses.
 
 
-@ability("U1")
+@ability("U1", "its phase long after it would have ended")
 class PausesInNameOnly(ModelPauser):
     async def pause(self, handle: Handle) -> None:
         self.driver.running(handle)
         await checkpoint()
 
 
-@ability("U1.3")
+@ability("U1.3", "was not done within")
 class PausesAll(ModelPauser):
     async def pause(self, handle: Handle) -> None:
         for container in self.driver.containers.values():
@@ -161,7 +161,7 @@ class PausesAll(ModelPauser):
         await super().pause(handle)
 
 
-@ability("U2")
+@ability("U2", "is paused already")
 class RefusesToPauseTwice(ModelPauser):
     async def pause(self, handle: Handle) -> None:
         if self.driver.running(handle).record.paused:
@@ -169,7 +169,7 @@ class RefusesToPauseTwice(ModelPauser):
         await super().pause(handle)
 
 
-@ability("U4")
+@ability("U4", "pausing what was not started")
 class PausesWhatDoesNotRun(ModelPauser):
     async def pause(self, handle: Handle) -> None:
         container = self.driver.known(handle)
@@ -181,14 +181,14 @@ class PausesWhatDoesNotRun(ModelPauser):
 # Usage.
 
 
-@ability("M5")
+@ability("M5", "nothing was measured")
 class MeasuresNothing(ModelMeter):
     async def usage(self, handle: Handle) -> Usage:
         await super().usage(handle)
         return Usage()
 
 
-@ability("M5.4")
+@ability("M5.4", "the usage of what was not started")
 class MeasuresTheDead(ModelMeter):
     async def usage(self, handle: Handle) -> Usage:
         await checkpoint()
@@ -198,26 +198,26 @@ class MeasuresTheDead(ModelMeter):
 # Logs.
 
 
-@ability("LG1")
+@ability("LG1", "what it wrote to its output")
 class MixesTheStreams(ModelLogs):
     def lines(self, container: Modelled, offset: int) -> list[Chunk]:
         return [replace(chunk, stream=Stream.STDOUT) for chunk in super().lines(container, offset)]
 
 
-@ability("LG1.2")
+@ability("LG1.2", "the position of")
 class CountsPiecesAndNotBytes(ModelLogs):
     def lines(self, container: Modelled, offset: int) -> list[Chunk]:
         lines = super().lines(container, offset)
         return [replace(chunk, offset=number) for number, chunk in enumerate(lines)]
 
 
-@ability("LG2")
+@ability("LG2", "the position of")
 class ReadsWholePiecesOnly(ModelLogs):
     def lines(self, container: Modelled, offset: int) -> list[Chunk]:
         return [chunk for chunk in super().lines(container, 0) if chunk.offset >= offset]
 
 
-@ability("LG3")
+@ability("LG3", "was not done within")
 class FollowsForEver(ModelLogs):
     @asynccontextmanager
     async def logs(
@@ -235,7 +235,7 @@ class FollowsForEver(ModelLogs):
                 yield endless
 
 
-@ability("LG5.2")
+@ability("LG5.2", "the logs of what was removed")
 class KeepsLogsForEver(ModelLogs):
     @asynccontextmanager
     async def logs(

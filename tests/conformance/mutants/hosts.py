@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-from longshore_core import ContainerSpec, Handle, Host
+import anyio
+from longshore_core import Attachment, ContainerSpec, Handle, Host
 from longshore_core.abc import Driver
 
 from tests.conformance.mutants.planting import Wrapped, over_fork_exec
@@ -17,7 +18,7 @@ from tests.conformance.mutants.planting import Wrapped, over_fork_exec
 _CGROUPS = Path("/sys/fs/cgroup")
 
 
-@over_fork_exec("L5", only_root=True)
+@over_fork_exec("L5", "left .*network namespace", needs=("ip",))
 class LeavesNamespaces(Wrapped):
     made: ClassVar[list[str]] = []
 
@@ -34,7 +35,7 @@ class LeavesNamespaces(Wrapped):
             subprocess.run(["ip", "netns", "del", cls.made.pop()], check=True)
 
 
-@over_fork_exec("L5", only_root=True)
+@over_fork_exec("L5", "left .*cgroup", needs=("sh",))
 class LeavesGroups(Wrapped):
     made: ClassVar[list[Path]] = []
 
@@ -50,13 +51,20 @@ class LeavesGroups(Wrapped):
             replace(spec, argv=("sh", "-c", script, str(group), *spec.argv))
         )
 
+    async def start(self, handle: Handle) -> Attachment:
+        attachment = await super().start(handle)
+        # As of an engine, whose containers are in their group before they run.
+        while not (self.made[-1] / "cgroup.procs").read_text():
+            await anyio.sleep(0.001)
+        return attachment
+
     @classmethod
     def clean(cls) -> None:
         while cls.made:
             cls.made.pop().rmdir()
 
 
-@over_fork_exec("L5", only_root=True)
+@over_fork_exec("L5", "left .*process", needs=("unshare", "nsenter"))
 class LeavesTheKeeperOfANamespace(Wrapped):
     """As a process that was to hold it for the container."""
 
@@ -75,7 +83,7 @@ class LeavesTheKeeperOfANamespace(Wrapped):
             os.kill(cls.kept.pop(), 9)
 
 
-@over_fork_exec("L4", only_root=True)
+@over_fork_exec("L4", "left .*rule", needs=("iptables",))
 class LeavesTheChainOfItsOwner(Wrapped):
     made: ClassVar[list[str]] = []
 
@@ -93,7 +101,7 @@ class LeavesTheChainOfItsOwner(Wrapped):
             subprocess.run(command, check=True)
 
 
-@over_fork_exec("L4")
+@over_fork_exec("L4", "left .*process")
 class LeavesItsHelper(Wrapped):
     """Which it has started when it was opened."""
 

@@ -28,21 +28,21 @@ from longshore_core.testing.reference_world import Record
 from tests.conformance.mutants.planting import Broken, model
 
 
-@model("L1")
+@model("L1", "the end of `exit 137`")
 class CutsCodesToSevenBits(Broken):
     def end(self, container: Modelled, exit_: Exit) -> None:
         code = exit_.code
         super().end(container, exit_ if code is None else replace(exit_, code=code & 0x7F))
 
 
-@model("L1.2")
+@model("L1.2", "the end by SIGTERM")
 class TellsSignalsAsCodes(Broken):
     def end(self, container: Modelled, exit_: Exit) -> None:
         number = exit_.signal
         super().end(container, exit_ if number is None else Exit(code=128 + number))
 
 
-@model("L1.4")
+@model("L1.4", "the phase of what was created")
 class StartsWhatItCreates(Broken):
     async def create(self, spec: ContainerSpec) -> Handle:
         handle = await super().create(spec)
@@ -50,19 +50,19 @@ class StartsWhatItCreates(Broken):
         return handle
 
 
-@model("L1.5")
+@model("L1.5", "its attachment in the survey")
 class ForgetsTheAttachment(Broken):
     def found(self, container: Modelled) -> Found:
         return replace(super().found(container), attachment=None)
 
 
-@model("L1.6")
+@model("L1.6", "its end in the survey")
 class ForgetsTheEnd(Broken):
     def found(self, container: Modelled) -> Found:
         return replace(super().found(container), exit=None)
 
 
-@model("L1.7")
+@model("L1.7", "the answer to the second start")
 class AnswersEachStartAnew(Broken):
     starts = 0
 
@@ -71,13 +71,13 @@ class AnswersEachStartAnew(Broken):
         return replace(await super().start(handle), addresses=(f"10.0.0.{self.starts}",))
 
 
-@model("L1.8")
+@model("L1.8", "the end of a program that checks COLOUR")
 class DropsTheEnvironment(Broken):
     async def create(self, spec: ContainerSpec) -> Handle:
         return await super().create(replace(spec, env={}))
 
 
-@model("L2")
+@model("L2", "what ten who waited were told")
 class TellsOneWaiterOnly(Broken):
     told = False
 
@@ -87,7 +87,7 @@ class TellsOneWaiterOnly(Broken):
         return end if first else Exit()
 
 
-@model("L2.3")
+@model("L2.3", "its phase after two waiters were cancelled")
 class EndsWithItsWaiter(Broken):
     async def wait(self, handle: Handle) -> Exit:
         try:
@@ -97,20 +97,20 @@ class EndsWithItsWaiter(Broken):
             raise
 
 
-@model("L2.4")
+@model("L2.4", "was not done within")
 class LeavesWaitersWaiting(Broken):
     async def remove(self, handle: Handle) -> None:
         self.containers.pop(handle.id, None)
         self._save()
 
 
-@model("L3")
+@model("L3", "the end of one that heeds SIGTERM")
 class KillsWhateverTheSignal(Broken):
     async def signal(self, handle: Handle, signal: Signals) -> None:
         await super().signal(handle, SIGKILL)
 
 
-@model("L3.3")
+@model("L3.3", "BackendError: no such process")
 class RefusesSignalsToTheDead(Broken):
     async def signal(self, handle: Handle, signal: Signals) -> None:
         container = self.containers.get(handle.id)
@@ -119,7 +119,7 @@ class RefusesSignalsToTheDead(Broken):
         await super().signal(handle, signal)
 
 
-@model("L4")
+@model("L4", "no container")
 class RemovesOnlyOnce(Broken):
     async def remove(self, handle: Handle) -> None:
         if handle.id not in self.containers:
@@ -127,7 +127,7 @@ class RemovesOnlyOnce(Broken):
         await super().remove(handle)
 
 
-@model("L3")
+@model("L3", "its survey has that still")
 class RemovesOnlyInWords(Broken):
     """After any law: what it has made is taken away then, and looked for once more."""
 
@@ -135,14 +135,14 @@ class RemovesOnlyInWords(Broken):
         pass
 
 
-@model("L4.3")
+@model("L4.3", "the phase of its neighbour")
 class RemovesTheNeighbours(Broken):
     async def remove(self, handle: Handle) -> None:
         for id_ in list(self.containers):
             await super().remove(Handle(id=id_))
 
 
-@model("L5")
+@model("L5", "left by removal: process")
 class LeavesAProcess(Broken):
     left: list[subprocess.Popen[bytes]]
 
@@ -157,14 +157,14 @@ class LeavesAProcess(Broken):
             process.wait()
 
 
-@model("L5")
+@model("L5", "left by removal: file")
 class LeavesAFile(Broken):
     async def remove(self, handle: Handle) -> None:
         (self.host.state_dir / f"{handle.id}.log").touch()
         await super().remove(handle)
 
 
-@model("L5")
+@model("L5", "left by removal: port")
 class LeavesAPortOpen(Broken):
     listener: socket.socket | None = None
 
@@ -177,7 +177,7 @@ class LeavesAPortOpen(Broken):
             self.listener.close()
 
 
-@model("L6")
+@model("L6", "its phase after a start that failed")
 class SaysThatItRunsWhenItCouldNotStart(Broken):
     async def start(self, handle: Handle) -> Attachment:
         try:
@@ -187,14 +187,14 @@ class SaysThatItRunsWhenItCouldNotStart(Broken):
             raise
 
 
-@model("L6.2")
+@model("L6.2", "create raised IndexError")
 class CrashesOverArguments(Broken):
     async def create(self, spec: ContainerSpec) -> Handle:
         assert spec.argv[0]
         return await super().create(spec)
 
 
-@model("L7")
+@model("L7", "the phase of what was not started")
 class LosesACancelledStart(Broken):
     async def start(self, handle: Handle) -> Attachment:
         container = self.containers[handle.id]
@@ -205,7 +205,7 @@ class LosesACancelledStart(Broken):
         return await super().start(handle)
 
 
-@model("L7.2")
+@model("L7.2", "left by a create that was cancelled: file")
 class LeavesTheDraftOfACancelledCreate(Broken):
     async def create(self, spec: ContainerSpec) -> Handle:
         draft = self.host.state_dir / "draft"
@@ -215,7 +215,7 @@ class LeavesTheDraftOfACancelledCreate(Broken):
         return await super().create(spec)
 
 
-@model("L7.3")
+@model("L7.3", "it is being removed")
 class CannotRepeatARemoval(Broken):
     begun: ClassVar[set[str]] = set()
 
@@ -228,7 +228,7 @@ class CannotRepeatARemoval(Broken):
         await super().remove(handle)
 
 
-@model("L8")
+@model("L8", "the handles of eight creates")
 class MakesOneForEachCreate(Broken):
     count = 0
 
@@ -238,7 +238,7 @@ class MakesOneForEachCreate(Broken):
         return replace(await super().create(spec), state={"number": number})
 
 
-@model("L8.2")
+@model("L8.2", "not all started")
 class RefusesTheSecondWhoStarts(Broken):
     busy = False
 
@@ -251,7 +251,7 @@ class RefusesTheSecondWhoStarts(Broken):
         return attachment
 
 
-@model("L8.3")
+@model("L8.3", "what six removals were answered")
 class RefusesTheSecondWhoRemoves(Broken):
     busy = False
 
@@ -264,7 +264,7 @@ class RefusesTheSecondWhoRemoves(Broken):
         self.busy = False
 
 
-@model("L9.2")
+@model("L9.2", "starting what has ended")
 class StartsWhatHasEnded(Broken):
     async def start(self, handle: Handle) -> Attachment:
         container = self.containers.get(handle.id)
@@ -273,7 +273,7 @@ class StartsWhatHasEnded(Broken):
         return await super().start(handle)
 
 
-@model("L9")
+@model("L9", "the id is taken")
 class CreatesWhatHasEndedAnew(Broken):
     async def create(self, spec: ContainerSpec) -> Handle:
         container = self.containers.get(spec.id)
@@ -282,7 +282,7 @@ class CreatesWhatHasEndedAnew(Broken):
         return await super().create(spec)
 
 
-@model("L9.3")
+@model("L9.3", "the id was used before")
 class KeepsIdsForEver(Broken):
     used: set[str]
 
@@ -294,7 +294,7 @@ class KeepsIdsForEver(Broken):
         return await super().create(spec)
 
 
-@model("L9.4")
+@model("L9.4", "wait answered .* for what was never started")
 class MakesUpAnEnd(Broken):
     async def wait(self, handle: Handle) -> Exit:
         container = self.containers.get(handle.id)
@@ -303,7 +303,7 @@ class MakesUpAnEnd(Broken):
         return await super().wait(handle)
 
 
-@model("L11")
+@model("L11", "the phase of the second")
 class CutsIdsShort(Broken):
     async def create(self, spec: ContainerSpec) -> Handle:
         await super().create(replace(spec, id=spec.id[:28]))
@@ -316,14 +316,14 @@ class CutsIdsShort(Broken):
         await super().remove(replace(handle, id=handle.id[:28]))
 
 
-@model("L12")
+@model("L12", "create raised OSError: .Errno 28")
 class SaysWhatTheDiskSays(Broken):
     async def create(self, spec: ContainerSpec) -> Handle:
         (self.host.state_dir / spec.id).write_bytes(bytes(4096))
         return await super().create(spec)
 
 
-@model("L12.2")
+@model("L12.2", "create raised OSError: .Errno 24")
 class SaysWhatTheKernelSays(Broken):
     async def create(self, spec: ContainerSpec) -> Handle:
         with ExitStack() as stack:

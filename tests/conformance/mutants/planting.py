@@ -41,10 +41,13 @@ from tests.conformance.executing import HostExecutor
 class Mutant:
     law: str
     """The id of the law that must catch it."""
+    why: str
+    """What the law must say of it: a regular expression."""
     plug: AnyPlug
     clean: Callable[[], None] = lambda: None
     """Take away what it has left, after the verdict."""
-    only_root: bool = False
+    needs: tuple[str, ...] = ()
+    """Programs that only root can use as it does."""
 
 
 MUTANTS: dict[str, Mutant] = {}
@@ -63,7 +66,7 @@ class Broken(ReferenceDriver):
 BrokenT = TypeVar("BrokenT", bound=Broken)
 
 
-def model(law: str, *, facts: Facts = FACTS) -> Callable[[type[BrokenT]], type[BrokenT]]:
+def model(law: str, why: str, *, facts: Facts = FACTS) -> Callable[[type[BrokenT]], type[BrokenT]]:
     """Plant a class that takes the reference driver's place."""
 
     def plant(cls: type[BrokenT]) -> type[BrokenT]:
@@ -74,13 +77,13 @@ def model(law: str, *, facts: Facts = FACTS) -> Callable[[type[BrokenT]], type[B
             yield replace(runtime_of(driver, facts), **cls.runtime_changes)
             await driver.close()
 
-        MUTANTS[cls.__name__] = Mutant(law=law, plug=Plug(config=Config, open=open_))
+        MUTANTS[cls.__name__] = Mutant(law=law, why=why, plug=Plug(config=Config, open=open_))
         return cls
 
     return plant
 
 
-def ability(law: str) -> Callable[[type[Any]], type[Any]]:
+def ability(law: str, why: str) -> Callable[[type[Any]], type[Any]]:
     """Plant a class that takes the place of one of the reference's abilities."""
 
     def plant(cls: type[Any]) -> type[Any]:
@@ -89,7 +92,7 @@ def ability(law: str) -> Callable[[type[Any]], type[Any]]:
             driver = ReferenceDriver(config, world_file(host.state_dir, host.owner))
             yield replaced(runtime_of(driver), driver, cls)
 
-        MUTANTS[cls.__name__] = Mutant(law=law, plug=Plug(config=Config, open=open_))
+        MUTANTS[cls.__name__] = Mutant(law=law, why=why, plug=Plug(config=Config, open=open_))
         return cls
 
     return plant
@@ -133,16 +136,13 @@ class Wrapped(Driver):
     async def survey(self) -> Sequence[Found]:
         return await self.inner.survey()
 
-    async def close(self) -> None:
-        """What it does in the end, well or badly."""
-
     @classmethod
     def clean(cls) -> None:
         """Take away what it has left, after the verdict."""
 
 
 def over_fork_exec(
-    law: str, *, only_root: bool = False, **facts: Any
+    law: str, why: str, *, needs: tuple[str, ...] = (), **facts: Any
 ) -> Callable[[type[Wrapped]], type[Wrapped]]:
     def plant(cls: type[Wrapped]) -> type[Wrapped]:
         @asynccontextmanager
@@ -150,18 +150,16 @@ def over_fork_exec(
             quiet = config.model_copy(update={"cgroup": "off"})
             async with longshore_forkexec.open_fork_exec(quiet, host) as runtime:
                 declared = replace(runtime.facts, **facts)
-                driver = cls(runtime.driver, host)
-                yield Runtime(driver=driver, facts=declared)
-                await driver.close()
+                yield Runtime(driver=cls(runtime.driver, host), facts=declared)
 
         plug = Plug(config=longshore_forkexec.Config, open=open_)
-        MUTANTS[cls.__name__] = Mutant(law=law, plug=plug, clean=cls.clean, only_root=only_root)
+        MUTANTS[cls.__name__] = Mutant(law=law, why=why, plug=plug, clean=cls.clean, needs=needs)
         return cls
 
     return plant
 
 
-def beside(law: str) -> Callable[[type[HostExecutor]], type[HostExecutor]]:
+def beside(law: str, why: str) -> Callable[[type[HostExecutor]], type[HostExecutor]]:
     """Plant a class that runs programs beside PID 1 of `fork_exec`'s containers."""
 
     def plant(cls: type[HostExecutor]) -> type[HostExecutor]:
@@ -172,7 +170,7 @@ def beside(law: str) -> Callable[[type[HostExecutor]], type[HostExecutor]]:
                 yield replace(runtime, exec=cls(runtime.driver))
 
         plug = Plug(config=longshore_forkexec.Config, open=open_)
-        MUTANTS[cls.__name__] = Mutant(law=law, plug=plug)
+        MUTANTS[cls.__name__] = Mutant(law=law, why=why, plug=plug)
         return cls
 
     return plant

@@ -32,34 +32,39 @@ class TakesLimitsAndForgetsThem(Wrapped):
         return await super().create(replace(spec, limits=type(spec.limits)()))
 
 
-for _law, _limit in (("M1", Limit.MEMORY), ("M2", Limit.CPU), ("M3", Limit.PIDS)):
-    _name = f"ForgetsTheLimitOf{_limit.capitalize()}"
-    over_fork_exec(_law, limits=frozenset({_limit}))(type(_name, (TakesLimitsAndForgetsThem,), {}))
-
-for _law, _name in (
-    ("S1", "ClaimsImagesAndShowsTheHost"),
-    ("S2", "ClaimsImagesAndWritesToTheHost"),
-    ("S4", "ClaimsImagesAndKeepsAllPrivileges"),
-    ("S6", "ClaimsImagesAndSharesTheKernelsSettings"),
-    ("S7", "ClaimsImagesAndShowsProcesses"),
-    ("S7.2", "ClaimsImagesAndReachesProcesses"),
-    ("S8", "ClaimsImagesAndMounts"),
-    ("S9", "ClaimsImagesAndShowsEnvironments"),
-    ("S5", "ClaimsImagesAndLeavesSetuidPrograms"),
-    ("S10", "ClaimsImagesAndOpensRawSockets"),
-    ("S10.2", "ClaimsImagesAndSharesTheNetwork"),
-    ("S10.3", "ClaimsImagesAndFiltersNothing"),
+for _law, _limit, _why in (
+    ("M1", Limit.MEMORY, "`oom` of what used three times its memory"),
+    ("M2", Limit.CPU, "of a core, and was allowed 50"),
+    ("M3", Limit.PIDS, "it has made .* processes of 16"),
 ):
-    over_fork_exec(_law, images=True)(type(_name, (Wrapped,), {}))
+    _name = f"ForgetsTheLimitOf{_limit.capitalize()}"
+    _class = type(_name, (TakesLimitsAndForgetsThem,), {})
+    over_fork_exec(_law, _why, limits=frozenset({_limit}))(_class)
+
+for _law, _name, _why in (
+    ("S1", "ClaimsImagesAndShowsTheHost", "it reads .*planted"),
+    ("S2", "ClaimsImagesAndWritesToTheHost", "written is on the host"),
+    ("S4", "ClaimsImagesAndKeepsAllPrivileges", "its capabilities are"),
+    ("S6", "ClaimsImagesAndSharesTheKernelsSettings", "/proc/sys/kernel/panic can be written to"),
+    ("S7", "ClaimsImagesAndShowsProcesses", "it sees a process of the host"),
+    ("S7.2", "ClaimsImagesAndReachesProcesses", "it can signal a process of the host"),
+    ("S8", "ClaimsImagesAndMounts", "it can mount a file system"),
+    ("S9", "ClaimsImagesAndShowsEnvironments", "it reads another container's environment"),
+    ("S5", "ClaimsImagesAndLeavesSetuidPrograms", "NoNewPrivs: expected"),
+    ("S10", "ClaimsImagesAndOpensRawSockets", "a raw socket is not refused"),
+    ("S10.2", "ClaimsImagesAndSharesTheNetwork", "one network"),
+    ("S10.3", "ClaimsImagesAndFiltersNothing", "the mode of seccomp"),
+):
+    over_fork_exec(_law, _why, images=True)(type(_name, (Wrapped,), {}))
 
 
-@over_fork_exec("E1")
+@over_fork_exec("E1", "its attachment has no reach")
 class ClaimsSocketsAndHasNone(Wrapped):
     async def start(self, handle: Handle) -> Attachment:
         return replace(await super().start(handle), reach=None)
 
 
-@over_fork_exec("L1.9")
+@over_fork_exec("L1.9", "what others may do in it")
 class LetsEverybodyIn(Wrapped):
     async def start(self, handle: Handle) -> Attachment:
         attachment = await super().start(handle)
@@ -68,7 +73,7 @@ class LetsEverybodyIn(Wrapped):
         return attachment
 
 
-@over_fork_exec("L5.4")
+@over_fork_exec("L5.4", "remove raised RecursionError")
 class RemovesByRecursion(Wrapped):
     fallen: ClassVar[set[str]] = set()
 
@@ -79,7 +84,7 @@ class RemovesByRecursion(Wrapped):
         await super().remove(handle)
 
 
-@over_fork_exec("L5.4")
+@over_fork_exec("L5.4", "its directory for sockets is left by removal")
 class LeavesWhatIsNestedDeeply(Wrapped):
     async def remove(self, handle: Handle) -> None:
         sockets, left = self.host.state_dir / handle.id / "s", self.host.state_dir / ".left"
@@ -89,7 +94,7 @@ class LeavesWhatIsNestedDeeply(Wrapped):
         left.rename(sockets)
 
 
-@over_fork_exec("E17.2")
+@over_fork_exec("E17.2", "it is written in")
 class WritesDownWhatItSees(Wrapped):
     async def start(self, handle: Handle) -> Attachment:
         attachment = await super().start(handle)
@@ -101,7 +106,7 @@ class WritesDownWhatItSees(Wrapped):
         return self.host.owner.partition("/")[0]
 
 
-@over_fork_exec("S0.5")
+@over_fork_exec("S0.5", "variables of the worker's that it sees")
 class HandsOverTheWorkersEnvironment(Wrapped):
     async def create(self, spec: ContainerSpec) -> Handle:
         return await super().create(replace(spec, env={**os.environ, **spec.env}))
@@ -110,7 +115,7 @@ class HandsOverTheWorkersEnvironment(Wrapped):
 # Programs beside PID 1.
 
 
-@beside("E0.engine")
+@beside("E0.engine", "a program in what was not started")
 class StartsInWhatHasEnded(HostExecutor):
     @asynccontextmanager
     async def run(
@@ -120,7 +125,7 @@ class StartsInWhatHasEnded(HostExecutor):
             yield process
 
 
-@beside("E1.engine")
+@beside("E1.engine", "the code of what was killed")
 class TellsSignalsOfProgramsAsTheyAre(HostExecutor):
     def process_of(self, process: Process, chunks: MemoryObjectReceiveStream[Chunk]) -> HostProcess:
         class Raw(HostProcess):
@@ -130,7 +135,7 @@ class TellsSignalsOfProgramsAsTheyAre(HostExecutor):
         return Raw(process, chunks)
 
 
-@beside("E4.engine")
+@beside("E4.engine", "was not done within")
 class LeavesInputOpen(HostExecutor):
     def process_of(self, process: Process, chunks: MemoryObjectReceiveStream[Chunk]) -> HostProcess:
         class Open(HostProcess):
@@ -140,7 +145,7 @@ class LeavesInputOpen(HostExecutor):
         return Open(process, chunks)
 
 
-@beside("E10.engine")
+@beside("E10.engine", "the position of")
 class CountsEachStreamByItself(HostExecutor):
     def process_of(self, process: Process, chunks: MemoryObjectReceiveStream[Chunk]) -> HostProcess:
         class Apart(HostProcess):
@@ -153,7 +158,7 @@ class CountsEachStreamByItself(HostExecutor):
         return Apart(process, chunks)
 
 
-@beside("E14.engine")
+@beside("E14.engine", "still running after it was left: process")
 class LeavesProgramsBehind(HostExecutor):
     async def end(self, process: Process) -> None:
         with anyio.CancelScope(shield=True):
@@ -162,13 +167,13 @@ class LeavesProgramsBehind(HostExecutor):
                     await stream.aclose()
 
 
-@beside("E15.engine")
+@beside("E15.engine", "nothing was heard for two seconds")
 class LetsProgramsOutliveTheirContainer(HostExecutor):
     async def follow(self, handle: Handle, process: Process) -> None:
         """It goes on."""
 
 
-@beside("E17.engine")
+@beside("E17.engine", "what it sees of both")
 class DropsTheDirectory(HostExecutor):
     async def started(
         self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None
@@ -176,7 +181,7 @@ class DropsTheDirectory(HostExecutor):
         return await super().started(argv, env, None)
 
 
-@beside("E18.engine")
+@beside("E18.engine", "what it was given")
 class SplitsArgumentsAtBlanks(HostExecutor):
     async def started(
         self, argv: Sequence[str], env: Mapping[str, str], cwd: str | None

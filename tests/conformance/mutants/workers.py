@@ -39,27 +39,27 @@ from tests.conformance.mutants.planting import MUTANTS, Broken, Mutant, model
 # Looking.
 
 
-@model("F1")
+@model("F1", "the first survey took")
 class IsSlowToAnswer(Broken):
     async def survey(self) -> Sequence[Found]:
         await anyio.sleep(1.2)
         return await super().survey()
 
 
-@model("F2")
+@model("F2", "a survey without the engine")
 class TakesAnEngineThatIsAwayForAnEmptyOne(Broken):
     async def survey(self) -> Sequence[Found]:
         away = self._config.engine_away_file
         return [] if away is not None and away.exists() else await super().survey()
 
 
-@model("F3")
+@model("F3", "phases in the survey")
 class OmitsWhatWasOnlyCreated(Broken):
     async def survey(self) -> Sequence[Found]:
         return [each for each in await super().survey() if each.phase is not Phase.CREATED]
 
 
-@model("F5")
+@model("F5", "the survey, asked for again")
 class ReapsWhenItIsAsked(Broken):
     async def survey(self) -> Sequence[Found]:
         found = await super().survey()
@@ -76,11 +76,13 @@ class Forgets(Broken):
         """Nothing is kept."""
 
 
-model("R1")(type("ForgetsWhatRuns", (Forgets,), {}))
-model("R1.5", facts=replace(FACTS, recovers=False))(type("OutlivesWithoutSaying", (Broken,), {}))
+model("R1", "its phase after a restart")(type("ForgetsWhatRuns", (Forgets,), {}))
+model("R1.5", "the survey of the next driver", facts=replace(FACTS, recovers=False))(
+    type("OutlivesWithoutSaying", (Broken,), {})
+)
 
 
-@model("R1.3")
+@model("R1.3", "its end after a restart")
 class ForgetsCodesWithTheWorker(Broken):
     async def start(self, handle: Handle) -> Attachment:
         attachment = await super().start(handle)
@@ -91,7 +93,7 @@ class ForgetsCodesWithTheWorker(Broken):
         return attachment
 
 
-@model("R2.2")
+@model("R2.2", "what the next driver has of it")
 class BringsBackWhatWasRemoved(Broken):
     async def remove(self, handle: Handle) -> None:
         kept, self._file = self._file, None
@@ -99,13 +101,13 @@ class BringsBackWhatWasRemoved(Broken):
         self._file = kept
 
 
-@model("R4.2")
+@model("R4.2", "what an owner of nearly our name finds")
 class SharesAmongOwners(Broken):
     def __init__(self, config: Config, file: Path) -> None:
         super().__init__(config, file.with_name("world.json"))
 
 
-@model("R5")
+@model("R5", "start raised KeyError")
 class CrashesOverStrangeHandles(Broken):
     def known(self, handle: Handle) -> Modelled | None:
         names = {1: "first"}
@@ -113,7 +115,7 @@ class CrashesOverStrangeHandles(Broken):
         return super().known(handle)
 
 
-@model("R6")
+@model("R6", "that is none of my handles")
 class KnowsItsHandlesByTheirIdentity(Broken):
     async def create(self, spec: ContainerSpec) -> Handle:
         self.mine = await super().create(spec)
@@ -128,29 +130,29 @@ class KnowsItsHandlesByTheirIdentity(Broken):
 # Describing itself.
 
 
-@model("I5", facts=FACTS)
+@model("I5", "its facts after it was opened again", facts=FACTS)
 class SaysSomethingElseEachTime(Broken):
     times: ClassVar[list[int]] = []
 
 
-@model("I7")
+@model("I7", "its runtime has no `pause`")
 class ClaimsToPause(Broken):
     runtime_changes: ClassVar[dict[str, Any]] = {"pause": None}
 
 
-@model("I6")
+@model("I6", "the handle has .* bytes")
 class HandsOutHugeHandles(Broken):
     async def create(self, spec: ContainerSpec) -> Handle:
         return replace(await super().create(spec), state={"all": "x" * 20_000})
 
 
-@model("N0")
+@model("N0", "interface, namespace and addresses without a network")
 class NamesAnInterfaceThatIsNone(Broken):
     def attachment(self, container: Modelled) -> Attachment:
         return Attachment(image_applied=False, interface="eth0")
 
 
-@model("T1")
+@model("T1", "was not done within")
 class SwallowsTheOrderToEnd(Broken):
     async def signal(self, handle: Handle, signal: Signals) -> None:
         if signal is not SIGTERM:
@@ -189,8 +191,18 @@ async def _open_and_leave(config: Config, host: Host) -> AsyncGenerator[Runtime]
 
 
 MUTANTS["SaysSomethingElseEachTime"] = Mutant(
-    law="I5", plug=Plug(config=Config, open=_open_changing)
+    law="I5",
+    why="its facts after it was opened again",
+    plug=Plug(config=Config, open=_open_changing),
 )
-MUTANTS["TakesUnknownKeys"] = Mutant(law="I2", plug=Plug(config=_Careless, open=_open_anyhow))
-MUTANTS["ShowsItsSecrets"] = Mutant(law="I2.2", plug=Plug(config=_Talkative, open=_open_anyhow))
-MUTANTS["LeavesATemporaryFile"] = Mutant(law="I4", plug=Plug(config=Config, open=_open_and_leave))
+MUTANTS["TakesUnknownKeys"] = Mutant(
+    law="I2", why="the key 'colourx' is taken", plug=Plug(config=_Careless, open=_open_anyhow)
+)
+MUTANTS["ShowsItsSecrets"] = Mutant(
+    law="I2.2", why="api_token smells of a secret", plug=Plug(config=_Talkative, open=_open_anyhow)
+)
+MUTANTS["LeavesATemporaryFile"] = Mutant(
+    law="I4",
+    why="left by an open and a close: temporary file",
+    plug=Plug(config=Config, open=_open_and_leave),
+)

@@ -41,6 +41,7 @@ from longshore_core.testing.subject import Subject, find_subject
 from longshore_core.testing.trace import TracedDriver
 
 ThingT = TypeVar("ThingT")
+AnswerT = TypeVar("AnswerT")
 
 HANDLE: Final = TypeAdapter(Handle)
 TIDY_SECONDS: Final = 20.0
@@ -324,11 +325,12 @@ def _checked(opened: object) -> Runtime:
     return opened
 
 
-async def duration(call: Awaitable[object]) -> float:
-    """How many seconds of this host's time a call takes, in whatever clock its driver lives."""
+async def timed(call: Awaitable[AnswerT]) -> tuple[AnswerT, float]:
+    """What a call answers, and how many seconds of this host's time it takes, in whatever clock its
+    driver lives."""
     began = time.perf_counter()
-    await call
-    return time.perf_counter() - began
+    answer = await call
+    return answer, time.perf_counter() - began
 
 
 async def every(calls: list[Callable[[], Any]]) -> list[Any]:

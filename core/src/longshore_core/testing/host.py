@@ -124,7 +124,7 @@ class HostView:
             theirs["cgroup"] = [x for x in things.cgroups() if _is_below(x.key, groups)]
         if interface is not None:
             theirs["interface"] = [x for x in things.interfaces() if x.shown == interface]
-            theirs["rule"] = [x for x in things.rules() if interface in x.words]
+            theirs["rule"] = [x for x in things.rules() if _names(x, interface)]
         for kind, found in theirs.items():
             self._recognised.update((kind, thing.key) for thing in found)
 
@@ -215,6 +215,11 @@ async def find_leaks(
 
 def _own_namespace() -> str:
     return os.readlink("/proc/self/ns/net")
+
+
+def _names(rule: Thing, interface: str) -> bool:
+    """Whether a rule is about the interface: nft has names in quotes."""
+    return interface in rule.shown.replace('"', " ").split()
 
 
 def _is_below(path: str, groups: Iterable[str]) -> bool:

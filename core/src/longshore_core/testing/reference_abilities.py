@@ -13,6 +13,7 @@ from anyio.lowlevel import checkpoint
 from longshore_core._errors import BackendError, ImageError
 from longshore_core._model import Chunk, Fingerprint, Handle, PullProgress, Usage
 from longshore_core.abc import HealthStream, ImageStore, LogStore, Meter, Pauser
+from longshore_core.testing.output import chunks_from
 from longshore_core.testing.reference_driver import Modelled, ReferenceDriver
 
 _REFERENCE: Final = re.compile(r"[a-z0-9.-]+(:\d+)?(/[a-z0-9._-]+)*(:[\w.-]+)?")
@@ -133,11 +134,4 @@ class ModelLogs(LogStore):
 
     def lines(self, container: Modelled, offset: int) -> list[Chunk]:
         """What it has written from a byte on, in pieces."""
-        chunks, at = list[Chunk](), 0
-        for stream, text in container.record.output:
-            data = text.encode()
-            skipped = min(max(offset - at, 0), len(data))
-            if skipped < len(data):
-                chunks.append(Chunk(stream, at + skipped, data[skipped:]))
-            at += len(data)
-        return chunks
+        return chunks_from(container.record.output, offset)

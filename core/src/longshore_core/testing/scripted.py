@@ -41,6 +41,7 @@ from longshore_core._model import (
     Stream,
 )
 from longshore_core.abc import Driver, LogStore
+from longshore_core.testing.output import chunks_from
 
 ErrorName: TypeAlias = Literal[
     "backend", "capacity", "engine_unavailable", "guest", "image", "unsupported"
@@ -246,13 +247,9 @@ class ScriptedLogs(LogStore):
     async def _chunks(self, handle: Handle, offset: int, follow: bool) -> AsyncGenerator[Chunk]:
         if not await self._driver.has_started(handle.id, wait=follow):
             return
-        at = 0
-        for stream, text in zip(Stream, self._driver.output(handle.id), strict=True):
-            data = text.encode()
-            skipped = min(max(offset - at, 0), len(data))
-            if skipped < len(data):
-                yield Chunk(stream, at + skipped, data[skipped:])
-            at += len(data)
+        output = zip(Stream, self._driver.output(handle.id), strict=True)
+        for chunk in chunks_from(output, offset):
+            yield chunk
         if follow:
             await self._driver.wait(handle)
 

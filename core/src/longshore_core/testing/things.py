@@ -45,13 +45,6 @@ class Mount(Thing):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule(Thing):
-    @property
-    def words(self) -> list[str]:
-        return self.shown.split()
-
-
-@dataclass(frozen=True, slots=True)
 class Process(Thing):
     pid: int = 0
     parent: int = 0
@@ -134,7 +127,7 @@ def interfaces() -> Iterator[Thing]:
         yield Thing(f"{path.name} {index}", path.name)
 
 
-def rules() -> Iterator[Rule]:
+def rules() -> Iterator[Thing]:
     """Chains and rules of the packet filter, as far as there are programs that tell them."""
     for command in _RULES:
         if not shutil.which(command[0]):
@@ -144,7 +137,7 @@ def rules() -> Iterator[Rule]:
         )
         for line in (_COUNTERS.sub("", line).strip() for line in done.stdout.splitlines()):
             if line and not line.startswith("#"):
-                yield Rule(f"{command[0]}: {line}", f"{command[0]}: {line}")
+                yield Thing(f"{command[0]}: {line}", f"{command[0]}: {line}")
 
 
 def ports() -> Iterator[Thing]:
@@ -176,9 +169,8 @@ def temporary_files() -> Iterator[Thing]:
     """At the top of the usual places only: what is below is somebody's."""
     for place in {tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm", "/run"}:
         if os.path.isdir(place):
-            yield from (
-                Thing(path, path) for path in map(f"{place}/{{}}".format, os.listdir(place))
-            )
+            for name in os.listdir(place):
+                yield Thing(f"{place}/{name}", f"{place}/{name}")
 
 
 def descriptors(pid: int) -> Iterator[Thing]:

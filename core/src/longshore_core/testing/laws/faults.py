@@ -13,7 +13,7 @@ from anyio import to_thread
 
 from longshore_core._errors import LongshoreError
 from longshore_core._model import Attachment, ContainerSpec, Exit, Handle, Phase, UnixReach
-from longshore_core.testing.bench import Bench, duration, every
+from longshore_core.testing.bench import Bench, every, timed
 from longshore_core.testing.expect import equal, expect, refused
 from longshore_core.testing.law import PROGRAMS, SOCKETS, Group, Law, laws_in
 from longshore_core.testing.laws.life import counting_starts, ending, once_only
@@ -64,7 +64,7 @@ async def arguments_that_no_process_can_have_are_refused_and_typed(bench: Bench)
 @LIFE.law("L7", seconds=120)
 async def a_start_that_is_cancelled_runs_or_leaves_what_was_created(bench: Bench) -> None:
     whole = await bench.driver.create(bench.spec("whole", FOREVER))
-    took = await duration(bench.driver.start(whole))
+    _, took = await timed(bench.driver.start(whole))
     await bench.driver.remove(whole)
     for number, moment in enumerate(bench.moments(bench.many(12, 100), took)):
         name = f"c{number}"
@@ -86,8 +86,8 @@ async def a_start_that_is_cancelled_runs_or_leaves_what_was_created(bench: Bench
 @LIFE.law("L7.2", seconds=60)
 async def a_create_that_is_cancelled_leaves_nothing_or_a_container(bench: Bench) -> None:
     before = await to_thread.run_sync(bench.view.look)
-    took = await duration(bench.driver.create(bench.spec("whole", FOREVER)))
-    await bench.driver.remove((await bench.driver.survey())[0].handle)
+    whole, took = await timed(bench.driver.create(bench.spec("whole", FOREVER)))
+    await bench.driver.remove(whole)
     for number, moment in enumerate(bench.moments(bench.many(12, 60), took)):
         name = f"c{number}"
         handle = None
@@ -106,7 +106,8 @@ async def a_create_that_is_cancelled_leaves_nothing_or_a_container(bench: Bench)
 @LIFE.law("L7.3", seconds=60)
 async def a_removal_that_is_cancelled_can_be_repeated(bench: Bench) -> None:
     before = await to_thread.run_sync(bench.view.look)
-    took = await duration(bench.driver.remove(await bench.running("whole", FOREVER)))
+    whole = await bench.running("whole", FOREVER)
+    _, took = await timed(bench.driver.remove(whole))
     for number, moment in enumerate(bench.moments(bench.many(8, 40), took)):
         handle = await bench.running(f"c{number}", FOREVER)
         with anyio.move_on_after(moment):

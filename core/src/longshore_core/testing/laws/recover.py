@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
@@ -16,7 +15,7 @@ from pydantic import ValidationError
 
 from longshore_core._errors import BackendError, PluginCrash
 from longshore_core._model import Exit, Handle, Phase
-from longshore_core.testing.bench import HANDLE, Bench
+from longshore_core.testing.bench import HANDLE, Bench, timed
 from longshore_core.testing.expect import Broken, equal, expect, refused
 from longshore_core.testing.law import PROGRAMS, RECOVERS, Group, Law, laws_in
 from longshore_core.testing.laws.life import counting_starts, ending, once_only
@@ -108,9 +107,7 @@ async def what_was_removed_stays_removed(bench: Bench) -> None:
 async def a_worker_that_is_killed_at_any_moment_loses_and_doubles_nothing(bench: Bench) -> None:
     worker = Worker.of(bench)
     before = await to_thread.run_sync(bench.view.look)
-    began = time.perf_counter()
-    whole = await bench.running("whole", FOREVER)
-    took = time.perf_counter() - began
+    whole, took = await timed(bench.running("whole", FOREVER))
     await bench.driver.remove(whole)
     for number, moment in enumerate(bench.moments(bench.many(4, 20), took)):
         spec = bench.spec(f"c{number}", counting_starts(bench))
