@@ -70,6 +70,9 @@ class Image:
     platform: str
     user: str
     env: Mapping[str, str]
+    size_bytes: int = 0
+    storage: str = ""
+    """The driver that keeps it, such as `overlay2`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +138,8 @@ def read_image(answer: Mapping[str, Any]) -> Image:
         platform="/".join(word for word in words if word),
         user=config.get("User") or "",
         env={name: value for name, _, value in pairs},
+        size_bytes=answer.get("Size") or 0,
+        storage=(answer.get("GraphDriver") or {}).get("Name") or "",
     )
 
 

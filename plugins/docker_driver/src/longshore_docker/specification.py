@@ -13,6 +13,7 @@ from longshore_core import JSON, BackendError, ContainerId, ContainerSpec, Image
 
 from longshore_docker.answers import Image
 from longshore_docker.config import Config, parse_bind
+from longshore_docker.quotas import held_by_image
 
 PREFIX: Final = "indexify-"
 OWNER: Final = "longshore.owner"
@@ -101,7 +102,7 @@ def describe(config: Config, placed: Placed) -> dict[str, JSON]:
         "AttachStderr": False,
         # Health is the guest's to tell.
         "Healthcheck": {"Test": ["NONE"]},
-        "HostConfig": {**_host(config, placed), **_limits(config, spec)},
+        "HostConfig": {**_host(config, placed), **_limits(config, placed)},
     }
     return body if spec.cwd else {key: body[key] for key in body if key != "WorkingDir"}
 
@@ -165,8 +166,8 @@ def _gpus(config: Config) -> dict[str, JSON] | None:
     return {"Driver": "nvidia", "Capabilities": [["gpu"]], **which}
 
 
-def _limits(config: Config, spec: ContainerSpec) -> dict[str, JSON]:
-    limits = spec.limits
+def _limits(config: Config, placed: Placed) -> dict[str, JSON]:
+    limits = placed.spec.limits
     given: dict[str, JSON] = {"PidsLimit": limits.pids or config.pids_limit}
     if limits.memory_bytes is not None:
         # The same for both: no swap.
@@ -175,7 +176,8 @@ def _limits(config: Config, spec: ContainerSpec) -> dict[str, JSON]:
         period, quota = cpu_share(limits.cpu_millis)
         given |= {"CpuPeriod": period, "CpuQuota": quota}
     if limits.disk_bytes is not None:
-        given["StorageOpt"] = {"size": str(limits.disk_bytes)}
+        size = limits.disk_bytes + held_by_image(placed.image.storage, placed.image.size_bytes)
+        given["StorageOpt"] = {"size": str(size)}
     return given
 
 
