@@ -24,22 +24,24 @@ from longshore_core.testing import (
     find_subject,
     run_laws,
 )
+from longshore_core.testing import LAWS as LAWS_OF_KINDS
 from longshore_core.testing.bench import Bench
 
 from tests.conformance.engine import FileEngine
 from tests.conformance.mutants import MUTANTS
 
 LAWS = {law.id: law for law in DRIVER_LAWS}
+OF_KINDS = {kind: {law.id: law for law in laws} for kind, laws in LAWS_OF_KINDS.items()}
 OF_AN_ENGINE = ("F1.4", "F2", "F2.2", "R2.3")
 PATIENCE = 8.0
 """Some mutants never answer; there is no use in waiting for as long as a law would."""
 
 
-def judged(plug, law: Law[Bench], tmp_path: Path) -> Outcome:
+def judged(plug, law: Law[Bench], tmp_path: Path, kind: str = "driver") -> Outcome:
     away = tmp_path / "away"
     options = {"engine_away_file": str(away)} if law.id in OF_AN_ENGINE else {}
     settings = Settings(engine=FileEngine(away), image="example/image:1")
-    subject = find_subject(plug)
+    subject = find_subject(plug, kind=kind)
     patient = replace(law, seconds=min(law.seconds, PATIENCE))
     subject = replace(subject, options=options)
     (outcome,) = anyio.run(lambda: run_laws(subject, [patient], settings=settings))
@@ -54,7 +56,7 @@ def test_a_mutant_is_caught_by_the_law_that_it_names_and_for_what_it_does(
     for program in mutant.needs:
         require(os.geteuid() == 0 and shutil.which(program), f"{program}, used by root")
     try:
-        outcome = judged(mutant.plug, LAWS[mutant.law], tmp_path)
+        outcome = judged(mutant.plug, OF_KINDS[mutant.kind][mutant.law], tmp_path, mutant.kind)
     finally:
         mutant.clean()
     assert isinstance(outcome.verdict, Failed), f"{name} has survived {mutant.law}: {outcome}"
@@ -62,10 +64,18 @@ def test_a_mutant_is_caught_by_the_law_that_it_names_and_for_what_it_does(
 
 
 def test_there_are_mutants_enough_and_of_every_group_that_a_driver_can_break() -> None:
-    assert len(MUTANTS) >= 80
-    caught = {LAWS[mutant.law].group for mutant in MUTANTS.values()}
+    drivers = [mutant for mutant in MUTANTS.values() if mutant.kind == "driver"]
+    assert len(drivers) >= 80
+    caught = {LAWS[mutant.law].group for mutant in drivers}
     alone = {"files", "snap", "perf", "chaos"}  # those of the guest, numbers, and chaos
     assert caught >= {law.group for law in DRIVER_LAWS} - alone
+
+
+@pytest.mark.parametrize("kind", ["network", "registry", "middleware", "guest"])
+def test_each_law_of_the_other_kinds_catches_somebody(kind: str) -> None:
+    caught = {mutant.law for mutant in MUTANTS.values() if mutant.kind == kind}
+    # Those of describing itself are the same as for drivers.
+    assert caught == {id_ for id_, law in OF_KINDS[kind].items() if law.group != "info"}
 
 
 @pytest.mark.parametrize("id_", OF_AN_ENGINE)

@@ -44,6 +44,7 @@ class Mutant:
     why: str
     """What the law must say of it: a regular expression."""
     plug: AnyPlug
+    kind: str = "driver"
     clean: Callable[[], None] = lambda: None
     """Take away what it has left, after the verdict."""
     needs: tuple[str, ...] = ()
