@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ from longshore_core._settings import Choice, WorkerSettings
 from longshore_core._wire import convert
 from longshore_core._wire.channel import open_channel
 from longshore_core._wire.link import Identity, ServerLink
+from longshore_core._worker.clock import steady_clock
 from longshore_core._worker.desk import KeepersDesk
 from longshore_core._worker.effects import Backends, Blamed, Deadlines, Performer
 from longshore_core._worker.engine import EngineWatch
@@ -104,7 +104,7 @@ async def _assemble(run: WorkerRun, ask: _StopAsked, task_status: TaskStatus[Non
                     store=store,
                     routes=routes,
                     transitions=transitions,
-                    clock=time.time,
+                    clock=steady_clock(settings.state_dir),
                     grace_seconds=settings.stop_grace_secs,
                     boundary=run.boundary,
                 ),

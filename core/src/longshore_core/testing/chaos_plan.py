@@ -100,6 +100,8 @@ class Restart:
 
     reopen: bool
     """Whether the driver is closed and opened again, too."""
+    leap: float
+    """By how many seconds the clock is off what it was, as after a start of the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +154,7 @@ def _step(draw: random.Random) -> Step:
         case 4:
             return Pass(draw.choice((0.2, 3.0, 15.0, 40.0)))
         case 5:
-            return Restart(reopen=draw.random() < 0.5)
+            return Restart(reopen=draw.random() < 0.5, leap=draw.choice((0, 0, -600.0, 600.0)))
         case _:
             return Cut(draw.randint(1, 8), reopen=draw.random() < 0.5)
 

@@ -254,6 +254,7 @@ class _Run:
             self._at.step += 1
             if isinstance(step, Restart):
                 self._at.reopen = step.reopen and worker.driver.facts.recovers
+                self._clock.advance(step.leap)
                 return
             await self._do(worker, step)
             for _ in range(waits):
