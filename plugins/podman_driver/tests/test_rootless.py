@@ -17,6 +17,10 @@ from tests.engines import images
 from tests.engines.podman import Podman
 from tests.engines.rootless import PROGRAMS, RootlessPodman, open_rootless
 
+ALL = bool(os.environ.get("LONGSHORE_ALL_LAWS"))
+SOME = ("I4", "F1", "IM1", "L1", "L5", "L7", "R1", "E1", "E10", "LG1", "S0", "S1", "S7", "T1", "N0")
+"""Of the laws, one or two of each group. All of them take minutes."""
+
 
 @pytest.fixture(scope="module")
 def rootless(
@@ -69,3 +73,30 @@ def test_a_container_lives_and_goes_without_root(rootless: RootlessPodman) -> No
     }
     assert rootless.podman.run("ps", "--all", "--quiet") == ""
     assert list(state.iterdir()) == []
+
+
+@pytest.mark.timeout(1800)
+def test_the_driver_conforms_without_root(rootless: RootlessPodman) -> None:
+    place, kit = rootless.directory / "kit", "longshore_core.conformance"
+    place.mkdir()
+    config = place / "driver.yaml"
+    config.write_text(json.dumps({"address": rootless.podman.address}))
+    for path in (place, config):
+        os.chown(path, rootless.uid, rootless.gid)
+    image = rootless.podman.load(images.BASE)
+    argv = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--pyargs", kit, "--driver=podman"]
+    laws = [] if ALL else [f"--laws={','.join(SOME)}"]
+    command = rootless.as_user(
+        sys.executable, *argv, f"--driver-config={config}", f"--image={image}", *laws
+    )
+    done = subprocess.run(
+        command,
+        env={**rootless.environment(), "TMPDIR": str(place)},
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "failed" not in done.stdout
+    assert " passed" in done.stdout
