@@ -14,6 +14,7 @@ import trio.testing
 from longshore_core import (
     Attachment,
     ContainerId,
+    ContainerSpec,
     Exit,
     Facts,
     Found,
@@ -46,6 +47,7 @@ class World:
 
     def __init__(self) -> None:
         self.calls: list[str] = []
+        self.specs: list[ContainerSpec] = []
         self.cancelled: list[str] = []
         self.gates: dict[str, anyio.Event] = {}
         self.faults: defaultdict[str, deque[Exception]] = defaultdict(deque)
@@ -77,6 +79,7 @@ class World:
 
     async def create(self, spec) -> Handle:
         await self.at("create", spec.id)
+        self.specs.append(spec)
         handle = Handle(id=spec.id)
         self.found[spec.id] = Found(id=spec.id, handle=handle, phase=Phase.CREATED)
         return handle

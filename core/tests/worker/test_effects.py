@@ -32,7 +32,9 @@ from longshore_core._machine.life import (
     Unhealthy,
     Watch,
 )
+from longshore_core._wire.convert import order_of
 from longshore_core._worker.effects import MESSAGE_LIMIT, Deadlines, Performer
+from longshore_proto import executor_api_pb2 as pb
 
 C1 = ContainerId("c1")
 ORDER = Order(id=C1)
@@ -55,6 +57,30 @@ async def test_an_image_is_there_before_its_container_is_made(performer, world) 
     create = Create(order=replace(ORDER, image="shop/app:1"))
     assert isinstance(await performer.perform(C1, create), Created)
     assert world.calls == ["ensure shop/app:1", "create c1"]
+
+
+async def test_operators_find_a_container_by_what_it_is_for(performer, world) -> None:
+    description = pb.ContainerDescription(
+        id="c1",
+        function=pb.FunctionRef(namespace="shop", application_version="7"),
+        sandbox_metadata=pb.SandboxMetadata(sandbox_id="s1"),
+        pool_id="p1",
+    )
+    await performer.perform(C1, Create(order=order_of(description)))
+    (spec,) = world.specs
+    assert spec.labels == {
+        "indexify.managed": "true",
+        "managed": "true",
+        "type": "sandbox",
+        "executor_id": "executor",
+        "fn_executor_id": "c1",
+        "container_id": "c1",
+        "sandbox_id": "s1",
+        "pool_id": "p1",
+        "namespace": "shop",
+        "app_version": "7",
+        "com.datadoghq.ad.tags": '["namespace:shop", "app_version:7"]',
+    }
 
 
 async def test_without_an_image_nothing_is_pulled(performer, world) -> None:

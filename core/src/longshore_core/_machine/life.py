@@ -49,6 +49,8 @@ class Order:
     description: bytes = field(default=b"", repr=False)
     """The description as it came: it has to be echoed verbatim."""
     namespace: str = ""
+    application_version: str = ""
+    pool_id: str = ""
     sandbox_id: str | None = None
     """Absent in a warm container that nobody has claimed yet: it never expires."""
     image: str | None = None

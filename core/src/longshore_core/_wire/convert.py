@@ -70,6 +70,8 @@ def order_of(description: pb.ContainerDescription) -> Order:
         kind=ContainerKind.FUNCTION if function else ContainerKind.SANDBOX,
         description=description.SerializeToString(deterministic=True),
         namespace=description.function.namespace,
+        application_version=description.function.application_version,
+        pool_id=description.pool_id,
         sandbox_id=sandbox.sandbox_id or None,
         image=sandbox.image or None,
         entrypoint=tuple(sandbox.entrypoint),

@@ -5,6 +5,7 @@ Whatever goes wrong becomes an event of that one container. Nothing here decides
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -210,14 +211,7 @@ class Performer:
             image=order.image,
             argv=order.entrypoint,
             limits=_enforceable(order.limits, self._use.driver.facts.limits),
-            labels={
-                "indexify.managed": "true",
-                "managed": "true",
-                "executor_id": self._executor_id,
-                "namespace": order.namespace,
-                "container_id": order.id,
-                "sandbox_id": order.sandbox_id or "",
-            },
+            labels=self._labels(order),
         )
         guest = self._use.guest
         with blame(guest.origin, "launch"):
@@ -232,6 +226,23 @@ class Performer:
         if spec.image is not None and driver.runtime.images is not None:
             await driver.ensure(spec.image, PullLog(order.id))
         return await driver.create(spec)
+
+    def _labels(self, order: Order) -> dict[str, str]:
+        """What operators and their tools look for: those of Indexify's workers."""
+        tags = [f"namespace:{order.namespace}", f"app_version:{order.application_version}"]
+        return {
+            "indexify.managed": "true",
+            "managed": "true",
+            "type": order.kind.value,
+            "executor_id": self._executor_id,
+            "fn_executor_id": order.id,
+            "container_id": order.id,
+            "sandbox_id": order.sandbox_id or "",
+            "pool_id": order.pool_id,
+            "namespace": order.namespace,
+            "app_version": order.application_version,
+            "com.datadoghq.ad.tags": json.dumps(tags),
+        }
 
     async def _release(self, effect: Release) -> None:
         order, reach = effect.order, effect.attachment.reach
