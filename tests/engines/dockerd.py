@@ -67,8 +67,9 @@ class Docker:
 class PrivateDocker:
     """A dockerd of one's own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, storage: str | None = None) -> None:
         self.directory = directory
+        self._storage = ("--storage-driver", storage) if storage else ()
         self.docker = Docker(f"unix://{directory}/docker.sock", directory)
         self.log = directory / "dockerd.log"
         self._pidfile = directory / "dockerd.pid"
@@ -151,6 +152,7 @@ class PrivateDocker:
             *("--data-root", f"{self.directory}/data", "--exec-root", f"{self.directory}/exec"),
             *("--bridge", self._bridge, "--live-restore"),
             *("--default-address-pool", f"base={net}.0.0/17,size=24"),
+            *self._storage,
         ]
         return spawn(argv, os.environ, self.log)
 

@@ -69,7 +69,7 @@ def _are_the_same(whole: System, engine: Any, kept: dict[str, Any]) -> None:
         assert numbers
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(600 + 20 * WORKER_KILLS)
 def test_no_kill_of_the_worker_loses_restarts_or_leaves_a_sandbox(
     whole: System, engine: Any
 ) -> None:

@@ -173,13 +173,15 @@ class Harbour:
     def __init__(self, world: World, store: Store, feed: RouteFeed) -> None:
         self.world, self.store, self.routes = world, store, feed
         self.points: list[str] = []
+        self.slept = 0.0
+        """How long the host was asleep: then timers stand still."""
         self._moved = anyio.Event()
         world.called = self.note
         keeping = Keeping(
             store=store,
             routes=feed,
             transitions=Transitions(),
-            clock=lambda: EPOCH + anyio.current_time(),
+            clock=lambda: EPOCH + anyio.current_time() + self.slept,
             boundary=self.note,
         )
         total = Capacity(cpu_millis=1000, memory_bytes=1 << 30, disk_bytes=1 << 30)

@@ -51,6 +51,21 @@ async def test_what_is_done_was_committed_before(harbour) -> None:
         assert here.points[:at].count("commit:before") == here.points[:at].count("commit:after")
 
 
+async def test_what_an_older_worker_has_read_of_a_wish_does_not_make_it_another(
+    harbour, world
+) -> None:
+    order = replace(ORDER, description=b"as the server has sent it")
+    async with harbour() as here:
+        await here.want(order)
+        await here.reaches("running")
+        world.end("c1", Exit(code=0))
+        await here.ends()
+        await here.want(replace(order, pool_id="p1"))
+        assert world.calls.count("create c1") == 1
+        await here.want(replace(order, description=b"another"))
+        await here.reaches("running")
+
+
 async def test_a_container_is_reported_started_once_and_ended_once(harbour, world) -> None:
     async with harbour() as here:
         await here.want(ORDER)
@@ -283,6 +298,16 @@ class TestTime:
         async with harbour() as here:
             await here.reaches("stopping")
             assert 600 <= anyio.current_time() - began < 601
+
+    async def test_a_deadline_that_was_slept_through_is_kept_soon_after(
+        self, harbour, world
+    ) -> None:
+        async with harbour() as here:
+            await here.want(replace(ORDER, timeout_seconds=600))
+            await here.reaches("running")
+            began, here.slept = anyio.current_time(), 3600.0
+            await here.reaches("stopping")
+            assert anyio.current_time() - began < 40
 
     async def test_a_removal_is_tried_until_it_is_done(self, harbour, world) -> None:
         world.faults["remove"].extend(BackendError("busy") for _ in range(4))

@@ -7,7 +7,15 @@ import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
-from longshore_core import Attachment, BackendError, ContainerId, Exit, Handle, UnixReach
+from longshore_core import (
+    Attachment,
+    BackendError,
+    ContainerId,
+    Exit,
+    GuestError,
+    Handle,
+    UnixReach,
+)
 from longshore_core._machine.life import (
     Ask,
     Create,
@@ -19,6 +27,7 @@ from longshore_core._machine.life import (
     Removed,
     Revoke,
     Start,
+    Unhealthy,
     Watch,
 )
 from longshore_core._worker.effects import Performer
@@ -53,6 +62,11 @@ def create(id_: str = "c1") -> Create:
 
 HANDLE = Handle(id=C1)
 ASK = Ask(attachment=Attachment(reach=UnixReach("/nowhere")))
+
+
+@pytest.fixture
+def anyio_backend(virtual_time):
+    return virtual_time
 
 
 @pytest.fixture
@@ -166,17 +180,32 @@ async def test_a_later_watch_takes_the_place_of_an_earlier_one(quay, world) -> N
         assert here.posted == [(2, Exited(exit=Exit(code=0)))]
 
 
-async def test_its_health_is_asked_after_beside_the_wait_for_its_end(quay, world) -> None:
+async def test_to_ask_after_its_health_does_not_begin_the_wait_for_its_end_again(
+    quay, world
+) -> None:
     async with quay() as here:
         here.lanes.watch(here.ticket(), Watch(handle=HANDLE))
         await wait_all_tasks_blocked()
         here.lanes.watch(here.ticket(), ASK)
         await wait_all_tasks_blocked()
         assert world.calls.count("wait c1") == 1
+        here.lanes.abandon(C1)
+
+
+async def test_a_guest_that_does_not_answer_is_told_of_while_its_end_is_waited_for(
+    quay, world
+) -> None:
+    world.faults["health"].extend(GuestError("no answer") for _ in range(6))
+    async with quay() as here:
+        here.lanes.watch(here.ticket(), Watch(handle=HANDLE))
+        here.lanes.watch(here.ticket(), ASK)
+        await anyio.sleep(60)
+        ((number, unhealthy),) = here.posted
+        assert number == 2
+        assert isinstance(unhealthy, Unhealthy)
         world.end("c1", Exit(code=0))
         await wait_all_tasks_blocked()
-        assert here.posted == [(1, Exited(exit=Exit(code=0)))]
-        here.lanes.abandon(C1)
+        assert here.posted[1:] == [(1, Exited(exit=Exit(code=0)))]
 
 
 async def test_an_abandoned_watch_says_nothing(quay, world) -> None:

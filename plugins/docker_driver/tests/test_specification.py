@@ -7,7 +7,15 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from longshore_core import BackendError, ContainerId, ContainerSpec, ImageError, Limits, Tree
+from longshore_core import (
+    BackendError,
+    ContainerId,
+    ContainerSpec,
+    ImageError,
+    Limits,
+    Tree,
+    UnsupportedCapability,
+)
 from longshore_docker.answers import Image
 from longshore_docker.config import Config
 from longshore_docker.specification import (
@@ -20,6 +28,7 @@ from longshore_docker.specification import (
     environment,
     labels,
     name_of,
+    refuse_unkept,
 )
 
 SPEC = ContainerSpec(id=ContainerId("c1"), image="busybox", argv=("/run", "it"))
@@ -187,3 +196,36 @@ def test_what_the_engine_would_misunderstand_is_refused(
     with pytest.raises(kind) as caught:
         check(replace(SPEC, **change))
     assert str(caught.value) == message
+
+
+# What moby says of each, in daemon/daemon_unix.go.
+NO_MEMORY = (
+    "Your kernel does not support memory limit capabilities or the cgroup is not mounted. "
+    "Limitation discarded."
+)
+NO_CPU = "Your kernel does not support CPU CFS scheduler. CPU period/quota discarded."
+NO_PIDS = (
+    "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. "
+    "PIDs limit discarded."
+)
+NO_SWAP = (
+    "Your kernel does not support swap limit capabilities or the cgroup is not mounted. "
+    "Memory limited without swap."
+)
+
+
+@pytest.mark.parametrize(
+    ("limits", "warning"),
+    [
+        (Limits(memory_bytes=1 << 26), NO_MEMORY),
+        (Limits(cpu_millis=500), NO_CPU),
+        (Limits(pids=5), NO_PIDS),
+    ],
+)
+def test_a_limit_that_the_engine_leaves_out_is_not_left_out_in_silence(
+    limits: Limits, warning: str
+) -> None:
+    with pytest.raises(UnsupportedCapability, match="container c1 asks for a limit: Your kernel"):
+        refuse_unkept(replace(SPEC, limits=limits), ["something else", warning])
+    refuse_unkept(SPEC, [warning])
+    refuse_unkept(replace(SPEC, limits=limits), [NO_SWAP])

@@ -9,7 +9,15 @@ from pathlib import Path
 import anyio
 import longshore_docker.driver
 import pytest
-from longshore_core import BackendError, ContainerSpec, EngineUnavailable, Handle, PluginCrash
+from longshore_core import (
+    BackendError,
+    ContainerSpec,
+    EngineUnavailable,
+    Handle,
+    Limits,
+    PluginCrash,
+    UnsupportedCapability,
+)
 from longshore_core.abc import Host
 
 from tests.engines.between import Exchange
@@ -152,3 +160,21 @@ async def test_a_configuration_that_is_a_directory_has_no_credentials(
     async with open_scripted({}) as runtime:
         with pytest.raises(BackendError, match=r"cannot pull example\.com/x: no such thing"):
             await runtime.driver.create(shell(image="example.com/x"))
+
+
+async def test_a_limit_that_the_engine_leaves_out_leaves_no_container(
+    open_between: Opener, shell: Shell
+) -> None:
+    warning = "Your kernel does not support memory limit capabilities. Limitation discarded."
+
+    async def engine(exchange: Exchange) -> None:
+        if exchange.request == "POST /containers/create" and "indexify" in exchange.query:
+            await exchange.engines_answer()
+            await exchange.answer({"Id": "0" * 64, "Warnings": [warning]}, 201)
+        else:
+            await exchange.forward()
+
+    async with open_between(engine) as runtime:
+        with pytest.raises(UnsupportedCapability, match="Limitation discarded"):
+            await runtime.driver.create(shell(limits=Limits(memory_bytes=64 << 20)))
+        assert await runtime.driver.survey() == []

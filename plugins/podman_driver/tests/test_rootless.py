@@ -77,6 +77,8 @@ def test_a_container_lives_and_goes_without_root(rootless: RootlessPodman) -> No
 
 @pytest.mark.timeout(1800)
 def test_the_driver_conforms_without_root(rootless: RootlessPodman) -> None:
+    """But for a capability to read what root keeps an interpreter in: what the driver must be able
+    to read is not examined by this."""
     place, kit = rootless.directory / "kit", "longshore_core.conformance"
     place.mkdir()
     config = place / "driver.yaml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from signal import SIGKILL, SIGTERM
 import anyio
 import anyio.to_thread
 import longshore_podman.driver
+import longshore_podman.images
 import longshore_podman.shield
 import pytest
 from longshore_core import BackendError, ContainerSpec, EngineUnavailable, Exit, Host, Phase
@@ -273,9 +275,15 @@ async def test_an_end_that_is_told_while_the_engine_answers_is_not_missed(
         await runtime.driver.remove(handle)
 
 
+@pytest.mark.parametrize(("seconds", "looks"), [(math.inf, 1), (0.0, 2)])
 async def test_an_image_that_was_just_found_is_not_looked_for_again(
-    open_between: Opener, shell: Shell
+    open_between: Opener,
+    shell: Shell,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
+    looks: int,
 ) -> None:
+    monkeypatch.setattr(longshore_podman.images, "_JUST_SECONDS", seconds)
     asked: list[str] = []
 
     async def engine(exchange: Exchange) -> None:
@@ -290,7 +298,7 @@ async def test_an_image_that_was_just_found_is_not_looked_for_again(
         handle = await runtime.driver.create(spec)
         once = len(asked)
         other = await runtime.driver.create(shell(name="other"))
-        assert (once, len(asked)) == (1, 2)
+        assert (once, len(asked)) == (looks, looks + 1)
         for each in (handle, other):
             await runtime.driver.remove(each)
 

@@ -60,6 +60,11 @@ class Order:
     limits: Limits = field(default_factory=Limits)
     policy: NetworkPolicy = field(default_factory=NetworkPolicy)
 
+    def says_the_same(self, other: Order) -> bool:
+        """Whether the server has sent the same description: the rest may have been read from it by
+        another version of the worker, which read less."""
+        return self.description == other.description if self.description else self == other
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:

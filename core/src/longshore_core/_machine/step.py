@@ -177,7 +177,7 @@ def _amend(container: Container, order: Order, now: float) -> Step:
     before = container.order
     claimed = before.sandbox_id is None and order.sandbox_id is not None
     amended = replace(container, order=order, claimed_at=now if claimed else container.claimed_at)
-    if order == before:
+    if order.says_the_same(before):
         return amended, ()
     effects: list[Effect] = []
     # Also while it starts: the lane has an `Admit` of the earlier policy already.

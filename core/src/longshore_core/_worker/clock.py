@@ -18,10 +18,12 @@ from longshore_core._errors import ConfigError
 
 _FILE: Final = "clock.json"
 _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+_NAMESPACE: Final = Path("/proc/self/timens_offsets")
 
 
 class _Anchor(BaseModel, extra="forbid", frozen=True):
     boot: str
+    """And the time namespace, which has a clock of its own."""
     offset: float
     """From the seconds of this boot to those since the epoch."""
 
@@ -48,9 +50,14 @@ def _passed() -> float:
 
 def _boot_id(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii").strip()
+        boot = path.read_text(encoding="ascii").strip()
     except OSError:
         return ""  # then each worker reads the clock anew
+    try:
+        offsets = _NAMESPACE.read_text(encoding="ascii").split()
+    except OSError:
+        return boot  # of a kernel without such namespaces
+    return " ".join((boot, *offsets))
 
 
 def _remembered(path: Path) -> _Anchor | None:

@@ -7,6 +7,7 @@ while deciding.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -52,6 +53,8 @@ from longshore_core._worker.surveys import Patience, Survey, try_survey, wait_fo
 from longshore_core._worker.transitions import Transitions
 
 RETRY_COMMIT_SECONDS: Final = 1.0
+CLOCK_SECONDS: Final = 30.0
+"""How long the keeper sleeps, at most, before it looks at the clock again."""
 
 log = structlog.stdlib.get_logger("longshore_core.containers")
 
@@ -212,8 +215,9 @@ class Keeper:
         if not self._mail:
             self._arrived = anyio.Event()
             due = min(self._wakes.values(), default=None)
-            timeout = None if due is None else max(0.0, due - self._use.clock())
-            with anyio.move_on_after(timeout):
+            timeout = math.inf if due is None else max(0.0, due - self._use.clock())
+            # While the host sleeps, timers stand still, and the clock does not.
+            with anyio.move_on_after(min(timeout, CLOCK_SECONDS)):
                 await self._arrived.wait()
 
     def _take(self, turn: _Turn, message: Message, now: float) -> None:
@@ -240,7 +244,7 @@ class Keeper:
             return
         if isinstance(event, Unwanted) or not wish.begins:
             return  # it is gone already
-        if container is not None and container.order == event.order:
+        if container is not None and container.order.says_the_same(event.order):
             # The same wish once more, and the server has yet to hear that it was fulfilled: what
             # has run must not run again because a command came twice.
             return

@@ -46,6 +46,8 @@ from longshore_docker.specification import (
     describe,
     digest,
     name_of,
+    refuse_foreign,
+    refuse_unkept,
 )
 from longshore_docker.together import together
 
@@ -207,7 +209,7 @@ class DockerDriver(Driver):
 
     async def _make_anew(self, spec: ContainerSpec, image: Image) -> None:
         while (existing := await self._create(spec, image)) is not None:
-            self._refuse_foreign(spec.id, existing)
+            refuse_foreign(spec.id, existing, self._owner)
             # What runs is in the middle of its life, whatever it was made from.
             if existing.phase is Phase.RUNNING or existing.labels.get(SPEC) == digest(spec):
                 break
@@ -235,7 +237,8 @@ class DockerDriver(Driver):
         try:
             if spec.sockets:
                 await self._in_thread(self._sockets.make, spec.id)
-            await self._engine.create(name, describe(self._config, placed), self._config.platform)
+            body = describe(self._config, placed)
+            refuse_unkept(spec, await self._engine.create(name, body, self._config.platform))
         except Refused as exc:
             # Nothing was made; so nobody is in there, unless it is the network that is not there.
             if exc.status < _SERVER_ERROR and exc.status != _NOT_FOUND:
@@ -264,15 +267,6 @@ class DockerDriver(Driver):
                 accounts = await self._in_thread(content, archive)
             self._users[user] = ids(image.user, accounts)
         await self._in_thread(self._sockets.give, id_, *self._users[user])
-
-    def _refuse_foreign(self, id_: ContainerId, there: Container) -> None:
-        if there.labels.get(OWNER) != self._owner:
-            owner = there.labels.get(OWNER)
-            whose = f"the worker {owner}" if owner else "somebody else"
-            raise BackendError(
-                f"cannot create container {id_}: the name {there.name} is taken by container "
-                f"{there.id[:12]} of {whose}, which runs {there.image}; rename or remove it"
-            )
 
     # Starting.
 

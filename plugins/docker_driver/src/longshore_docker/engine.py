@@ -102,13 +102,15 @@ class Engine:
         )
         return [read_listed(each) for each in answer]
 
-    async def create(self, name: str, body: Mapping[str, Any], platform: str | None = None) -> str:
-        """Make a container; the answer is its id."""
+    async def create(
+        self, name: str, body: Mapping[str, Any], platform: str | None = None
+    ) -> Sequence[str]:
+        """Make a container; the answer is what it warns of."""
         answer = await self._act(
             f"create container {name}",
             lambda c: c.create_container_from_config(body, name, platform),
         )
-        return str(answer["Id"])
+        return tuple(map(str, answer.get("Warnings") or ()))
 
     async def start(self, container: str) -> None:
         await self._act(f"start container {container}", lambda c: c.start(container))

@@ -6,11 +6,12 @@ import os
 from collections.abc import Iterable
 from typing import Final
 
-_ABLE: Final = ("btrfs", "zfs", "devicemapper")
+_ABLE: Final = ("btrfs", "zfs")
 _QUOTA_OPTIONS: Final = frozenset({"pquota", "prjquota"})
 _BTRFS: Final = "btrfs"
-_IN_BLOCKS: Final = 16
-"""Files take up whole blocks: a sixteenth more, for images of Debian's."""
+_IN_BLOCKS: Final = 4
+"""Files take up whole blocks: a sixteenth more for Debian's, a quarter for many small ones. What is
+too much is room that a container has not asked for; with too little, it could not begin."""
 
 
 def limits_disk(storage: str, directory: str, mountinfo: Iterable[str]) -> bool:
@@ -31,6 +32,6 @@ def limits_disk(storage: str, directory: str, mountinfo: Iterable[str]) -> bool:
 
 
 def held_by_image(storage: str, image_bytes: int) -> int:
-    """How much of a container's limit its image takes. That of btrfs is for all that a subvolume
-    refers to; the others count what was written."""
+    """How much of a container's limit its image takes, at most. That of btrfs is for all that a
+    subvolume refers to; the others count what was written."""
     return image_bytes + image_bytes // _IN_BLOCKS if storage == _BTRFS else 0

@@ -6,12 +6,20 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final, NamedTuple
 
-from longshore_core import JSON, BackendError, ContainerId, ContainerSpec, ImageError
+from longshore_core import (
+    JSON,
+    BackendError,
+    ContainerId,
+    ContainerSpec,
+    ImageError,
+    UnsupportedCapability,
+)
 
-from longshore_docker.answers import Image
+from longshore_docker.answers import Container, Image
 from longshore_docker.config import Config, parse_bind
 from longshore_docker.quotas import held_by_image
 
@@ -33,6 +41,8 @@ _RESTORE: Final = "LONGSHORE_RESTORE_"
 LEAST_MEMORY: Final = 6 << 20
 """Below this the engine refuses a limit."""
 _LEAST_QUOTA: Final = 1000
+_LEFT_OUT: Final = "discarded"
+"""How the engine ends what it says of a limit that its kernel does not know."""
 _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,117}")
 
 
@@ -86,6 +96,28 @@ def check(spec: ContainerSpec) -> None:
 def digest(spec: ContainerSpec) -> str:
     """By which a container is known to have been made from this spec."""
     return hashlib.sha256(json.dumps(asdict(spec), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def refuse_foreign(id_: ContainerId, there: Container, owner: str) -> None:
+    """Refuse to take a name away from a container that is not this owner's."""
+    whose = there.labels.get(OWNER)
+    if whose != owner:
+        raise BackendError(
+            f"cannot create container {id_}: the name {there.name} is taken by container "
+            f"{there.id[:12]} of {f'the worker {whose}' if whose else 'somebody else'}, which runs "
+            f"{there.image}; rename or remove it"
+        )
+
+
+def refuse_unkept(spec: ContainerSpec, warnings: Sequence[str]) -> None:
+    """Refuse a container of whose limits the engine says that it has left one out: it was away when
+    it was asked what it can."""
+    limits = spec.limits
+    words = {"memory limit": limits.memory_bytes, "cpu": limits.cpu_millis, "pids": limits.pids}
+    asked = [word for word, limit in words.items() if limit is not None]
+    for said in warnings:
+        if _LEFT_OUT in said and any(word in said.lower() for word in asked):
+            raise UnsupportedCapability(f"container {spec.id} asks for a limit: {said}")
 
 
 def describe(config: Config, placed: Placed) -> dict[str, JSON]:

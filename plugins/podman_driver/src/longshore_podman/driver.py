@@ -136,22 +136,25 @@ class PodmanDriver(Driver):
         """Wait for the engine to say that it has ended, whatever happens to the engine meanwhile.
         Raises BackendError for what was not started."""
         seat, events = self._seat(handle.id), self._parts.events
-        told, patience = events.told, math.inf
+        told = events.told
         container = await self._lookup.own(handle)
         if container is None or container.phase is Phase.CREATED:
             raise BackendError(f"container {handle.id} does not run, so that it cannot end")
         self._parts.witness.watch(container.id, container.pid)
+        # Nobody could hear of it before its id was known.
+        is_sure, patience = told == events.told, math.inf
         while container.phase is not Phase.EXITED:
-            with events.hearing(container.id) as heard, anyio.move_on_after(patience):
-                # Of what was told while it was looked at, nobody else tells.
-                if told == events.told:
-                    await heard.wait()
-            told = events.told
-            again, patience = await self._look(container)
-            if again is None:
-                self._parts.witness.forget(container.id)
-                return seat.exit or Exit()
-            container = again
+            with events.hearing(container.id) as heard:
+                if not is_sure:
+                    again, patience = await self._look(container)
+                    if again is None:
+                        self._parts.witness.forget(container.id)
+                        return seat.exit or Exit()
+                    container = again
+                if container.phase is not Phase.EXITED:
+                    with anyio.move_on_after(patience):
+                        await heard.wait()
+            is_sure = False
         return await self._exit(handle.id, container)
 
     async def signal(self, handle: Handle, signal: Signals) -> None:

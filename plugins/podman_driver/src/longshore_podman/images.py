@@ -62,12 +62,15 @@ class Images(ImageStore):
         """What `ensure` found, and when, for the one who makes a container of it next."""
 
     async def ensure(self, reference: str, progress: Listener) -> None:
-        self._ensured[reference] = (await self.obtain(reference, progress), anyio.current_time())
+        image, now = await self.obtain(reference, progress), anyio.current_time()
+        # Of an image that nobody came for, as when its container was refused, nothing stays.
+        recent = {each: found for each, found in self._ensured.items() if _is_recent(found[1], now)}
+        self._ensured = {**recent, reference: (image, now)}
 
     async def obtain_once(self, reference: str) -> Image:
         """The same, except that what `ensure` has just found is not looked for again."""
         image, found_at = self._ensured.pop(reference, (None, 0.0))
-        if image is not None and anyio.current_time() - found_at < _JUST_SECONDS:
+        if image is not None and _is_recent(found_at, anyio.current_time()):
             return image
         return await self.obtain(reference)
 
@@ -177,6 +180,10 @@ class Images(ImageStore):
                     raise _blamed(pull.reference, str(said["error"]))
                 _count(layers, said)
                 pull.tell(_sum(pull.reference, layers))
+
+
+def _is_recent(found_at: float, now: float) -> bool:
+    return now - found_at < _JUST_SECONDS
 
 
 def _check(reference: str) -> None:

@@ -135,7 +135,7 @@ class Networks:
 
     async def _lull(self) -> None:
         """Wait until nobody makes a container, as long as some namespaces are left: what is done
-        for the next ones would slow this one down."""
+        for the next ones would slow this one down. Who finds none makes one himself."""
         while len(self._ready) > self._size // 4:
             rest = self._taken_at + _LULL_SECONDS - anyio.current_time()
             if rest <= 0:
