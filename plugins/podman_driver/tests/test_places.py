@@ -16,7 +16,7 @@ ID = ContainerId("c")
 
 @pytest.fixture
 def places(tmp_path: Path) -> Places:
-    return Places(tmp_path)
+    return Places(tmp_path, "w-1/driver")
 
 
 @contextmanager
@@ -57,3 +57,24 @@ def test_what_cannot_be_removed_is_named_and_has_no_network_any_more(
         assert places.network(ID) is None
     places.remove(ID)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_another_owners_are_not_there(places: Places, tmp_path: Path) -> None:
+    places.make(ID, 7)
+    other = Places(tmp_path, "w-1/driver-2")
+    assert (other.all(), other.networks()) == (frozenset(), frozenset())
+    assert (places.all(), places.networks()) == ({ID}, {7})
+
+
+def test_one_that_was_made_by_half_is_found(places: Places, tmp_path: Path) -> None:
+    (tmp_path / "half").mkdir()
+    assert places.all() == frozenset()
+    (tmp_path / "half" / "owner").write_text("w-1/driver")
+    assert places.all() == {"half"}
+
+
+def test_those_of_an_earlier_version_name_no_owner_and_are_ours(
+    places: Places, tmp_path: Path
+) -> None:
+    (tmp_path / "old" / "sockets").mkdir(parents=True)
+    assert places.all() == {"old"}

@@ -6,13 +6,14 @@ import math
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGKILL, SIGTERM
 
 import anyio
 import anyio.to_thread
 import longshore_podman.driver
-import longshore_podman.images
+import longshore_podman.recent
 import longshore_podman.shield
 import pytest
 from longshore_core import BackendError, ContainerSpec, EngineUnavailable, Exit, Host, Phase
@@ -283,7 +284,7 @@ async def test_an_image_that_was_just_found_is_not_looked_for_again(
     seconds: float,
     looks: int,
 ) -> None:
-    monkeypatch.setattr(longshore_podman.images, "_JUST_SECONDS", seconds)
+    monkeypatch.setattr(longshore_podman.recent, "SECONDS", seconds)
     asked: list[str] = []
 
     async def engine(exchange: Exchange) -> None:
@@ -301,6 +302,31 @@ async def test_an_image_that_was_just_found_is_not_looked_for_again(
         assert (once, len(asked)) == (looks, looks + 1)
         for each in (handle, other):
             await runtime.driver.remove(each)
+
+
+async def test_one_that_somebody_removed_before_its_start_does_not_start_and_can_be_made_again(
+    driver: Driver, podman: Podman, shell: Shell
+) -> None:
+    handle = await driver.create(shell())
+    await anyio.to_thread.run_sync(podman.run, "rm", "--force", f"indexify-{handle.id}")
+    with pytest.raises(BackendError, match="no container"):
+        await driver.start(handle)
+    again, _ = await running(driver, shell())
+    assert [found.phase for found in await driver.survey()] == [Phase.RUNNING]
+    await driver.remove(again)
+
+
+async def test_a_worker_of_another_name_in_the_same_directory_takes_nothing_away(
+    driver: Driver, open_driver: Opener, host: Host, shell: Shell, bridge: str
+) -> None:
+    before = namespaces(bridge)
+    handle, name = await running(driver, shell())
+    async with open_driver(replace(host, owner=f"{host.owner}-2")) as other:
+        assert await other.driver.survey() == []
+    assert namespaces(bridge) - before == {name}
+    await driver.remove(handle)
+    assert namespaces(bridge) == before
+    assert list(host.state_dir.iterdir()) == []
 
 
 def pidfds() -> int:

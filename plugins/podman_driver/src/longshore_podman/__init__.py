@@ -52,7 +52,7 @@ async def open_podman(config: Config, host: Host) -> AsyncGenerator[Runtime]:
         async with open_engine(config.engine) as engine, anyio.create_task_group() as tasks:
             known = Known(engine)
             await _ask(known, host)
-            places = Places(host.state_dir.resolve())
+            places = Places(host.state_dir.resolve(), host.owner)
             async with _open_own_network(config, host, engine, known.info, places) as networks:
                 parts = Parts(
                     engine=engine,

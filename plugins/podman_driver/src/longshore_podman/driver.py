@@ -36,22 +36,20 @@ from longshore_podman.engine import Engine, Refusal
 from longshore_podman.events import Events
 from longshore_podman.images import Images
 from longshore_podman.known import Known, limits_of
-from longshore_podman.lookup import Lookup, owner_of
+from longshore_podman.lookup import Lookup, is_stale, network_of, owner_of
 from longshore_podman.monitors import wait_for_monitors
 from longshore_podman.namespaces import Namespace
 from longshore_podman.networks import Networks
 from longshore_podman.places import Places
+from longshore_podman.recent import Recent
 from longshore_podman.shield import see_through
 from longshore_podman.specification import (
     ID,
-    NETWORK,
     OWNER,
     SOCKETS,
-    SPEC,
     Surroundings,
     check,
     describe,
-    digest,
 )
 
 _UNDO_SECONDS: Final = 20.0
@@ -94,6 +92,8 @@ class PodmanDriver(Driver):
         self._engine = parts.engine
         self._lookup = parts.lookup
         self._seats = WeakValueDictionary[ContainerId, _Seat]()
+        self._made = Recent[str]()
+        """The engine's ids of those that were made just now, for who starts them next."""
 
     async def create(self, spec: ContainerSpec) -> Handle:
         """Pull the image when it is not there, and make the container with its network.
@@ -110,7 +110,7 @@ class PodmanDriver(Driver):
                     f"cannot create container {spec.id}: the name {there.name} is taken by "
                     f"container {there.id[:12]} of {owner_of(there)}; rename or remove it"
                 )
-            if there is not None and _is_stale(there, spec):
+            if there is not None and is_stale(there, spec):
                 await self._end(spec.id, there, seat)
                 there = None
             if there is None:
@@ -123,13 +123,15 @@ class PodmanDriver(Driver):
         """Run PID 1. One that has ended does not start again."""
         seat = self._seat(handle.id)
         async with seat.turn:
+            if handle == self._lookup.handle(handle.id) and (made := self._made.take(handle.id)):
+                return self._attachment(await self._launch(handle.id, made))
             container = await self._lookup.own(handle)
             if container is None:
                 raise BackendError(f"there is no container {handle.id} to start")
             if container.phase is Phase.EXITED:
                 raise BackendError(f"container {handle.id} has ended and starts only once")
             if container.phase is Phase.CREATED:
-                container = await self._launch(handle.id, container)
+                container = await self._launch(handle.id, container.id)
         return self._attachment(container)
 
     async def wait(self, handle: Handle) -> Exit:
@@ -176,6 +178,7 @@ class PodmanDriver(Driver):
         seat = self._seat(handle.id)
         async with seat.turn:
             container = await self._lookup.own(handle)
+            self._made.take(handle.id)
             # Half of a removal would leave a network that no label speaks of.
             await see_through(self._take_away(handle.id, container, seat))
         # Those who wait keep this seat; a new container under the id is not to find it.
@@ -195,7 +198,7 @@ class PodmanDriver(Driver):
             self._parts.witness.watch(each.id, each.pid)
         await self._tidy(containers)
         if self._parts.networks is not None:
-            numbers = (_number(each.labels) for each in containers)
+            numbers = (network_of(each) for each in containers)
             await self._parts.networks.sweep(number for number in numbers if number)
 
     # Making and starting.
@@ -223,17 +226,18 @@ class PodmanDriver(Driver):
             body = describe(spec, self._config, around)
             asked = True
             # The engine makes it even when nobody waits any more, and then nobody would know.
-            await see_through(self._ask(spec, body))
+            engine_id = await see_through(self._ask(spec, body))
             await anyio.lowlevel.checkpoint()
             made = True
+            self._made.keep(spec.id, engine_id)
         finally:
             if not made:
                 with anyio.move_on_after(_UNDO_SECONDS, shield=True):
                     await self._unmake(spec.id, network, asked=asked)
 
-    async def _ask(self, spec: ContainerSpec, body: Mapping[str, object]) -> None:
+    async def _ask(self, spec: ContainerSpec, body: Mapping[str, object]) -> str:
         try:
-            await self._engine.create(body, self._config.startup_timeout_seconds)
+            return await self._engine.create(body, self._config.startup_timeout_seconds)
         except Refusal as exc:
             kind = ImageError if exc.cause == "image not known" else BackendError
             raise kind(f"Podman does not make container {spec.id}: {exc}") from exc
@@ -247,23 +251,23 @@ class PodmanDriver(Driver):
         except BackendError:
             return  # whatever there is bears our label, or has a place, and is found later
 
-    async def _launch(self, id_: ContainerId, container: Container) -> Container:
+    async def _launch(self, id_: ContainerId, engine_id: str) -> Container:
         await anyio.to_thread.run_sync(self._parts.places.make, id_)
         # The engine starts it, whoever still waits for that.
-        return await see_through(self._run(id_, container))
+        return await see_through(self._run(id_, engine_id))
 
-    async def _run(self, id_: ContainerId, container: Container) -> Container:
+    async def _run(self, id_: ContainerId, engine_id: str) -> Container:
         """In two steps, so that PID 1 is watched before its first instruction."""
         seconds = self._config.startup_timeout_seconds
         try:
-            await self._engine.init(container.id, seconds)
-            held = await self._engine.container(container.id)
+            await self._engine.init(engine_id, seconds)
+            held = await self._engine.container(engine_id)
             if held is None:
                 raise BackendError(f"container {id_} was removed while it started")
             self._parts.witness.watch(held.id, held.pid)
-            await self._engine.start(container.id, seconds)
+            await self._engine.start(engine_id, seconds)
         except Refusal as exc:
-            await wait_for_monitors(container.id)
+            await wait_for_monitors(engine_id)
             raise BackendError(f"container {id_} does not start: {exc}") from exc
         return held
 
@@ -374,7 +378,7 @@ class PodmanDriver(Driver):
     def _attachment(self, container: Container) -> Attachment:
         sockets = self._parts.places.sockets(ContainerId(container.labels[ID]))
         reach = UnixReach(str(sockets)) if container.labels.get(SOCKETS) == "true" else None
-        number = _number(container.labels)
+        number = network_of(container)
         if number is None or self._parts.networks is None:
             return Attachment(reach=reach)
         space = self._parts.networks.at(number)
@@ -387,14 +391,3 @@ class PodmanDriver(Driver):
 
     def _seat(self, id_: ContainerId) -> _Seat:
         return self._seats.setdefault(id_, _Seat())
-
-
-def _is_stale(container: Container, spec: ContainerSpec) -> bool:
-    """Whether it is left over from another life of its id. What runs is in the middle of one."""
-    return container.phase is not Phase.RUNNING and container.labels.get(SPEC) != digest(spec)
-
-
-def _number(labels: Mapping[str, str]) -> int | None:
-    """Of the namespace that a container has joined."""
-    text = labels.get(NETWORK, "")
-    return int(text) if text.isdecimal() else None

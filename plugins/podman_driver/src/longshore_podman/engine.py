@@ -137,8 +137,10 @@ class Engine:
         there = await self.containers(())
         return next((each for each in there if name in (each.name, each.id)), None)
 
-    async def create(self, body: Body, seconds: float) -> None:
-        await self._call("POST", "/containers/create", body=body, seconds=seconds)
+    async def create(self, body: Body, seconds: float) -> str:
+        """Make a container; the answer is its id."""
+        said = await self._call("POST", "/containers/create", body=body, seconds=seconds)
+        return str(said.json()["Id"])
 
     async def init(self, id_: str, seconds: float) -> None:
         """Let PID 1 exist, held before its first instruction. Again: nothing."""

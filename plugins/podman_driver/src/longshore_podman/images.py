@@ -19,6 +19,7 @@ from longshore_podman.config import Config
 from longshore_podman.credentials import find_credentials, header, registry_of
 from longshore_podman.engine import Engine, Refusal
 from longshore_podman.known import Known
+from longshore_podman.recent import Recent
 
 Listener = Callable[[PullProgress], None]
 
@@ -30,7 +31,6 @@ _PASSING: Final = (
     *("503 Service", "502 Bad", "500 Internal", "504 Gateway"),
 )
 """Words of errors that another attempt may mend."""
-_JUST_SECONDS: Final = 1.0
 
 
 @dataclass(slots=True)
@@ -58,21 +58,15 @@ class Images(ImageStore):
         self._known = known
         self._tasks = tasks
         self._pulls: dict[str, _Pull] = {}
-        self._ensured: dict[str, tuple[Image, float]] = {}
-        """What `ensure` found, and when, for the one who makes a container of it next."""
+        self._ensured = Recent[Image]()
+        """What `ensure` found, for the one who makes a container of it next."""
 
     async def ensure(self, reference: str, progress: Listener) -> None:
-        image, now = await self.obtain(reference, progress), anyio.current_time()
-        # Of an image that nobody came for, as when its container was refused, nothing stays.
-        recent = {each: found for each, found in self._ensured.items() if _is_recent(found[1], now)}
-        self._ensured = {**recent, reference: (image, now)}
+        self._ensured.keep(reference, await self.obtain(reference, progress))
 
     async def obtain_once(self, reference: str) -> Image:
         """The same, except that what `ensure` has just found is not looked for again."""
-        image, found_at = self._ensured.pop(reference, (None, 0.0))
-        if image is not None and _is_recent(found_at, anyio.current_time()):
-            return image
-        return await self.obtain(reference)
+        return self._ensured.take(reference) or await self.obtain(reference)
 
     async def obtain(self, reference: str, progress: Listener = lambda _: None) -> Image:
         """The image, pulled when it is not there. Raises what `ensure` does."""
@@ -180,10 +174,6 @@ class Images(ImageStore):
                     raise _blamed(pull.reference, str(said["error"]))
                 _count(layers, said)
                 pull.tell(_sum(pull.reference, layers))
-
-
-def _is_recent(found_at: float, now: float) -> bool:
-    return now - found_at < _JUST_SECONDS
 
 
 def _check(reference: str) -> None:

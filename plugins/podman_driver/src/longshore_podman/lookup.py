@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from longshore_core import BackendError, ContainerId, Handle, Phase
+from longshore_core import BackendError, ContainerId, ContainerSpec, Handle, Phase
 
 from longshore_podman.answers import Container
 from longshore_podman.engine import Engine
-from longshore_podman.specification import ID, OWNER, PREFIX, name_of
+from longshore_podman.specification import ID, NETWORK, OWNER, PREFIX, SPEC, digest, name_of
 
 SCHEMA: Final = 1
 """Of our handles."""
@@ -56,3 +56,14 @@ def owner_of(container: Container) -> str:
     """In words."""
     owner = container.labels.get(OWNER)
     return f"the worker {owner}" if owner else "somebody else"
+
+
+def is_stale(container: Container, spec: ContainerSpec) -> bool:
+    """Whether it is left over from another life of its id. What runs is in the middle of one."""
+    return container.phase is not Phase.RUNNING and container.labels.get(SPEC) != digest(spec)
+
+
+def network_of(container: Container) -> int | None:
+    """The number of the namespace that it has joined."""
+    text = container.labels.get(NETWORK, "")
+    return int(text) if text.isdecimal() else None

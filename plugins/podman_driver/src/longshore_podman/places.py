@@ -1,6 +1,7 @@
 """What the driver keeps of a container on this host, should somebody take it from the engine.
 
-    <state_dir>/<id>/sockets/     the container sees it at `/.longshore/sockets`
+    <state_dir>/<id>/owner        whose it is: another owner's is not there
+                     sockets/     the container sees it at `/.longshore/sockets`
                      network      the number of its network namespace, where it has one
                      exit.json    once its end was seen
 
@@ -21,8 +22,9 @@ _EXIT: Final = TypeAdapter(Exit)
 
 
 class Places:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, owner: str) -> None:
         self._root = root
+        self._owner = owner
 
     def sockets(self, id_: ContainerId) -> Path:
         return self._root / id_ / "sockets"
@@ -31,7 +33,9 @@ class Places:
         """Idempotent: what is in there already stays. Raises BackendError."""
         path = self._root / id_
         try:
-            self.sockets(id_).mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (path / "owner").write_text(self._owner, encoding="utf-8")
+            self.sockets(id_).mkdir(mode=0o700, exist_ok=True)
             if network is not None:
                 (path / "network").write_text(str(network))
         except OSError as exc:
@@ -44,8 +48,16 @@ class Places:
         return None
 
     def all(self) -> frozenset[ContainerId]:
-        """Whose places there are."""
-        return frozenset(ContainerId(file.parent.name) for file in self._root.glob("*/sockets"))
+        """Whose places there are, of this owner's."""
+        parts = (part for name in ("owner", "sockets") for part in self._root.glob(f"*/{name}"))
+        places = {part.parent for part in parts}
+        return frozenset(ContainerId(place.name) for place in places if self._owns(place))
+
+    def _owns(self, place: Path) -> bool:
+        try:
+            return (place / "owner").read_text(encoding="utf-8") == self._owner
+        except FileNotFoundError:
+            return True  # of an earlier version, which knew no others
 
     def networks(self) -> frozenset[int]:
         """The numbers of all that are, or once were, in use: until their place is removed."""
