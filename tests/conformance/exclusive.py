@@ -17,7 +17,9 @@ async def open_exclusive(config: Any, host: Host) -> AsyncGenerator[Runtime]:
     quiet = config.model_copy(update={"cgroup": "off"})
     with (host.state_dir / "lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Not flock: a child that has not yet become a program would hold that, too, for the
+            # milliseconds by which it outlives a worker that is killed while it starts one.
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BackendError(f"{host.owner} has another worker") from None
         async with longshore_forkexec.open_fork_exec(quiet, host) as runtime:

@@ -45,9 +45,8 @@ def judged(
     away = tmp_path / "away"
     options = {"engine_away_file": str(away)} if law.id in OF_AN_ENGINE else {}
     settings = Settings(engine=FileEngine(away), image="example/image:1")
-    subject = find_subject(plug, kind=kind)
+    subject = find_subject(plug, options, kind=kind)
     patient = replace(law, seconds=min(law.seconds, seconds))
-    subject = replace(subject, options=options)
     (outcome,) = anyio.run(lambda: run_laws(subject, [patient], settings=settings))
     return outcome
 

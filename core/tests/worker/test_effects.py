@@ -71,7 +71,6 @@ async def test_operators_find_a_container_by_what_it_is_for(performer, world) ->
     assert spec.labels == {
         "indexify.managed": "true",
         "managed": "true",
-        "type": "sandbox",
         "executor_id": "executor",
         "fn_executor_id": "c1",
         "container_id": "c1",

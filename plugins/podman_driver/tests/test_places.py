@@ -68,13 +68,5 @@ def test_another_owners_are_not_there(places: Places, tmp_path: Path) -> None:
 
 def test_one_that_was_made_by_half_is_found(places: Places, tmp_path: Path) -> None:
     (tmp_path / "half").mkdir()
-    assert places.all() == frozenset()
     (tmp_path / "half" / "owner").write_text("w-1/driver")
     assert places.all() == {"half"}
-
-
-def test_those_of_an_earlier_version_name_no_owner_and_are_ours(
-    places: Places, tmp_path: Path
-) -> None:
-    (tmp_path / "old" / "sockets").mkdir(parents=True)
-    assert places.all() == {"old"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import subprocess
 from collections.abc import Callable
@@ -67,6 +66,7 @@ async def test_what_was_left_by_a_worker_that_was_killed_meanwhile_goes_with_the
         pass
     place = host.state_dir / "left"
     (place / "sockets").mkdir(parents=True)
+    (place / "owner").write_text(host.owner)
     (place / "network").write_text("7")
     async with open_driver() as runtime:
         assert await runtime.driver.survey() == []
@@ -222,86 +222,6 @@ async def test_a_container_that_is_removed_while_it_is_looked_at_is_gone(
             await runtime.driver.wait(handle)
         is_going = False
         await runtime.driver.remove(handle)
-
-
-async def test_an_end_that_is_told_while_the_engine_answers_is_not_missed(
-    open_between: Opener, podman: Podman, shell: Shell
-) -> None:
-    held, has_ended, may_answer = anyio.Event(), anyio.Event(), anyio.Event()
-    holds = False
-    full_id = ""
-    ends: list[Exit] = []
-
-    async def engine(exchange: Exchange) -> None:
-        nonlocal holds
-        if exchange.request.endswith("/events") and "stream=true" in exchange.query:
-            await exchange.begin()
-            await has_ended.wait()
-            # Once, and nothing after it.
-            await exchange.go_on({"Type": "container", "Actor": {"ID": full_id}})
-            await anyio.sleep_forever()
-        elif holds and exchange.request.endswith("/json") and "/containers/" in exchange.request:
-            holds = False
-            answer = await exchange.engines_answer()
-            held.set()
-            await may_answer.wait()
-            await exchange.send(answer)
-        else:
-            await exchange.forward()
-
-    async with open_between(engine) as runtime, anyio.create_task_group() as tasks:
-        handle, _ = await running(runtime.driver, shell())
-        name = f"indexify-{handle.id}"
-        full_id = podman.run("inspect", "--format", "{{.Id}}", name).strip()
-
-        async def learn() -> None:
-            ends.append(await runtime.driver.wait(handle))
-
-        tasks.start_soon(learn)
-        await anyio.wait_all_tasks_blocked()
-        holds = True
-        tasks.start_soon(learn)
-        with anyio.fail_after(30):
-            await held.wait()
-            await anyio.to_thread.run_sync(podman.run, "kill", name)
-            await anyio.to_thread.run_sync(podman.run, "wait", name)
-            has_ended.set()
-            while not ends:
-                await anyio.sleep(0.01)
-            # What the other one is told was true before, and it has heard of nothing since.
-            may_answer.set()
-            while len(ends) < 2:
-                await anyio.sleep(0.01)
-        assert ends == [Exit(signal=9)] * 2
-        await runtime.driver.remove(handle)
-
-
-@pytest.mark.parametrize(("seconds", "looks"), [(math.inf, 1), (0.0, 2)])
-async def test_an_image_that_was_just_found_is_not_looked_for_again(
-    open_between: Opener,
-    shell: Shell,
-    monkeypatch: pytest.MonkeyPatch,
-    seconds: float,
-    looks: int,
-) -> None:
-    monkeypatch.setattr(longshore_podman.recent, "SECONDS", seconds)
-    asked: list[str] = []
-
-    async def engine(exchange: Exchange) -> None:
-        if "busybox" in exchange.request and "/images/" in exchange.request:
-            asked.append(exchange.request)
-        await exchange.forward()
-
-    async with open_between(engine) as runtime:
-        spec = shell()
-        assert runtime.images is not None
-        await runtime.images.ensure(spec.image, lambda _: None)
-        handle = await runtime.driver.create(spec)
-        once = len(asked)
-        other = await runtime.driver.create(shell(name="other"))
-        assert (once, len(asked)) == (looks, looks + 1)
-        for each in (handle, other):
-            await runtime.driver.remove(each)
 
 
 async def test_one_that_somebody_removed_before_its_start_does_not_start_and_can_be_made_again(

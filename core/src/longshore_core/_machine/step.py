@@ -237,7 +237,7 @@ def _woken(container: Container, now: float, grace: float) -> Step:
         case Removing(handle=handle) as life if life.attempts:
             trying = replace(container, life=replace(life, policy_stays=False))
             return trying, (Abandon(), Revoke(), Remove(handle=handle))
-        # Stale, or early after a clock was set back: whatever is still due is asked for again.
+        # Stale, or early, as after a start of the host with its clock set back: asked for again.
         case Running() | Stopping():
             return container, _timer(container)
         case _:

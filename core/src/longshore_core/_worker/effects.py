@@ -233,7 +233,6 @@ class Performer:
         return {
             "indexify.managed": "true",
             "managed": "true",
-            "type": order.kind.value,
             "executor_id": self._executor_id,
             "fn_executor_id": order.id,
             "container_id": order.id,

@@ -54,7 +54,7 @@ from longshore_core._worker.transitions import Transitions
 
 RETRY_COMMIT_SECONDS: Final = 1.0
 CLOCK_SECONDS: Final = 30.0
-"""How long the keeper sleeps, at most, before it looks at the clock again."""
+"""How long the keeper waits for a deadline, at most, before it looks at the clock again."""
 
 log = structlog.stdlib.get_logger("longshore_core.containers")
 
@@ -215,9 +215,11 @@ class Keeper:
         if not self._mail:
             self._arrived = anyio.Event()
             due = min(self._wakes.values(), default=None)
-            timeout = math.inf if due is None else max(0.0, due - self._use.clock())
-            # While the host sleeps, timers stand still, and the clock does not.
-            with anyio.move_on_after(min(timeout, CLOCK_SECONDS)):
+            timeout = math.inf
+            if due is not None:
+                # While the host sleeps, timers stand still, and the clock does not.
+                timeout = min(max(0.0, due - self._use.clock()), CLOCK_SECONDS)
+            with anyio.move_on_after(timeout):
                 await self._arrived.wait()
 
     def _take(self, turn: _Turn, message: Message, now: float) -> None:

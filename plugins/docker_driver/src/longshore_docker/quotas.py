@@ -9,7 +9,7 @@ from typing import Final
 _ABLE: Final = ("btrfs", "zfs")
 _QUOTA_OPTIONS: Final = frozenset({"pquota", "prjquota"})
 _BTRFS: Final = "btrfs"
-_IN_BLOCKS: Final = 4
+_IN_BLOCKS: Final = 1.25
 """Files take up whole blocks: a sixteenth more for Debian's, a quarter for many small ones. What is
 too much is room that a container has not asked for; with too little, it could not begin."""
 
@@ -34,4 +34,4 @@ def limits_disk(storage: str, directory: str, mountinfo: Iterable[str]) -> bool:
 def held_by_image(storage: str, image_bytes: int) -> int:
     """How much of a container's limit its image takes, at most. That of btrfs is for all that a
     subvolume refers to; the others count what was written."""
-    return image_bytes + image_bytes // _IN_BLOCKS if storage == _BTRFS else 0
+    return int(image_bytes * _IN_BLOCKS) if storage == _BTRFS else 0

@@ -65,7 +65,7 @@ class Images(ImageStore):
         self._ensured.keep(reference, await self.obtain(reference, progress))
 
     async def obtain_once(self, reference: str) -> Image:
-        """The same, except that what `ensure` has just found is not looked for again."""
+        """What `obtain` answers; what `ensure` has just found is not looked for again."""
         return self._ensured.take(reference) or await self.obtain(reference)
 
     async def obtain(self, reference: str, progress: Listener = lambda _: None) -> Image:

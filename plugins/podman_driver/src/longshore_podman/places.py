@@ -34,7 +34,9 @@ class Places:
         path = self._root / id_
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (path / "owner").write_text(self._owner, encoding="utf-8")
+            # At once, with its content: who comes upon half of a name would take it for another's.
+            (path / "owner.new").write_text(self._owner, encoding="utf-8")
+            (path / "owner.new").replace(path / "owner")
             self.sockets(id_).mkdir(mode=0o700, exist_ok=True)
             if network is not None:
                 (path / "network").write_text(str(network))
@@ -49,15 +51,15 @@ class Places:
 
     def all(self) -> frozenset[ContainerId]:
         """Whose places there are, of this owner's."""
-        parts = (part for name in ("owner", "sockets") for part in self._root.glob(f"*/{name}"))
-        places = {part.parent for part in parts}
-        return frozenset(ContainerId(place.name) for place in places if self._owns(place))
+        return frozenset(
+            ContainerId(file.parent.name) for file in self._root.glob("*/owner") if self._owns(file)
+        )
 
-    def _owns(self, place: Path) -> bool:
+    def _owns(self, file: Path) -> bool:
         try:
-            return (place / "owner").read_text(encoding="utf-8") == self._owner
+            return file.read_text(encoding="utf-8") == self._owner
         except FileNotFoundError:
-            return True  # of an earlier version, which knew no others
+            return False  # it has gone meanwhile
 
     def networks(self) -> frozenset[int]:
         """The numbers of all that are, or once were, in use: until their place is removed."""
@@ -70,6 +72,8 @@ class Places:
         path = self._root / id_
         try:
             (path / "network").unlink(missing_ok=True)
+            # First what may stay: as long as it does, it is known whose it is.
+            delete_tree(self.sockets(id_))
             delete_tree(path)
         except OSError as exc:
             what = f"cannot delete {path}, the place of container {id_}"
