@@ -91,6 +91,21 @@ def test_the_reproducer_runs_on_the_same_backend(backend: str, more: str) -> Non
     assert result.reproducer == f"{again}{more} --seed 3"
 
 
+@pytest.mark.parametrize(
+    ("driver", "complaint"),
+    [
+        ("reference", "it needs containers that live by the host's clock"),
+        ("no_such_driver", "no_such_driver"),
+    ],
+)
+def test_a_driver_that_chaos_cannot_watch_is_refused(driver: str, complaint: str) -> None:
+    words = ["-m", "longshore_core.testing.chaos", "--driver", driver]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: ")
+    assert complaint in done.stderr
+
+
 MUTANT = """
 from contextlib import asynccontextmanager
 

@@ -95,6 +95,13 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
+class Stall:
+    """The disk has much to do: what the worker remembers cannot be written for so long."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Restart:
     """The worker is cancelled where it stands, and another one starts on the same state."""
 
@@ -112,7 +119,7 @@ class Cut:
     reopen: bool
 
 
-Step: TypeAlias = Want | Unwant | Repeat | Sweep | Pass | Restart | Cut
+Step: TypeAlias = Want | Unwant | Repeat | Sweep | Pass | Stall | Restart | Cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +148,7 @@ def _kind(draw: random.Random) -> Kind:
 
 
 def _step(draw: random.Random) -> Step:
-    match draw.choices(range(7), weights=(8, 4, 2, 2, 2, 1, 3))[0]:
+    match draw.choices(range(8), weights=(8, 4, 2, 2, 2, 2, 1, 3))[0]:
         case 0:
             timeout = draw.choice((None, None, None, 30.0))
             return Want(_kind(draw), timeout, again=draw.random() < 0.3)
@@ -154,6 +161,8 @@ def _step(draw: random.Random) -> Step:
         case 4:
             return Pass(draw.choice((0.2, 3.0, 15.0, 40.0)))
         case 5:
+            return Stall(draw.choice((0.02, 0.1, 0.4)))
+        case 6:
             return Restart(reopen=draw.random() < 0.5, leap=draw.choice((0, 0, -600.0, 600.0)))
         case _:
             return Cut(draw.randint(1, 8), reopen=draw.random() < 0.5)

@@ -6,9 +6,10 @@ stands still until it is told to pass, and the worker can be cut off between any
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -164,6 +165,19 @@ async def open_worker(
                 tasks=tasks,
             )
             tasks.cancel_scope.cancel()
+
+
+async def stall(place: Path, seconds: float) -> None:
+    """Let nobody write to the state in `place` for so long, as a disk does that has much to do.
+
+    Who writes meanwhile waits; SQLite gives up after five seconds, which is more.
+    """
+    with (
+        closing(sqlite3.connect(place / STORE, isolation_level=None, timeout=0)) as other,
+        suppress(sqlite3.OperationalError),  # it is being written to at this moment, or stalls
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        await anyio.sleep(seconds)
 
 
 def _deadlines(patience: float) -> Deadlines:

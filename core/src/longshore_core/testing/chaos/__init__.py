@@ -4,10 +4,11 @@
     python -m longshore_core.testing.chaos --driver fork_exec --runs 10000
 
 Each run follows from its seed: what is wanted and unwanted, which faults strike which calls, where
-the worker is cut off. After it, faults stop, and this must hold, whatever has happened: everything
-that is wanted runs, or its end was reported with a reason of its own; nothing was started twice;
-no end was invented or told twice; nothing is left on the host. How tasks interleave is the
-machine's affair, so that a seed that fails may have to be run more than once.
+the worker is cut off, when the disk stalls and the clock leaps. After it, faults stop, and this
+must hold, whatever has happened: everything that is wanted runs, or its end was reported with a
+reason of its own; nothing was started twice; no end was invented or told twice; nothing is left on
+the host. How tasks interleave is the machine's affair, so that a seed that fails may have to be run
+more than once.
 """
 
 from __future__ import annotations
@@ -34,16 +35,18 @@ try:
 except ImportError:  # it comes with trio: without it there is asyncio only
     current_async_library = None  # type: ignore[assignment]  # as told by its absence
 
-from longshore_core._errors import LongshoreError
+from longshore_core._errors import LongshoreError, UnsupportedCapability
 from longshore_core._model import Gap, Phase, Transition
 from longshore_core._plugins.opening import AdaptedDriver
 from longshore_core.abc import Host, Runtime
+from longshore_core.testing.bench import bare_host
 from longshore_core.testing.chaos_plan import (
     Cut,
     Pass,
     Plan,
     Repeat,
     Restart,
+    Stall,
     Step,
     Sweep,
     Unwant,
@@ -60,8 +63,10 @@ from longshore_core.testing.chaos_worker import (
     Worker,
     open_backends,
     open_worker,
+    stall,
     surroundings,
 )
+from longshore_core.testing.clock import Clocked
 from longshore_core.testing.faulty import FaultyDriver
 from longshore_core.testing.host import HostView, Seen, leaks
 from longshore_core.testing.scripted import STARTS
@@ -114,11 +119,13 @@ async def chaos_runs(
     subject. `tell` hears of each as it is done.
 
     Raises UnknownPlugin, PluginLoadError, PluginContractError and ConfigError for a driver that
-    cannot be used at all; whatever else goes wrong is a problem of its run.
+    cannot be used at all, UnsupportedCapability for one whose containers nobody could watch here;
+    whatever else goes wrong is a problem of its run.
     """
     subject: Subject[Runtime] = (
         driver if isinstance(driver, Subject) else find_subject(driver, options)
     )
+    await _refuse_unwatched(subject)
     faulty: Subject[Runtime] = find_subject("faulty")
     around, results = surroundings(), list[ChaosResult]()
     for seed in seeds:
@@ -128,6 +135,22 @@ async def chaos_runs(
         if tell is not None:
             tell(results[-1])
     return results
+
+
+def unwatched(runtime: Runtime) -> str | None:
+    """What a driver lacks for anybody to see here what becomes of its containers."""
+    if runtime.facts.images:
+        return "containers that see the host's files, in which PID 1 notes its starts"
+    return "containers that live by the host's clock" if isinstance(runtime, Clocked) else None
+
+
+async def _refuse_unwatched(subject: Subject[Runtime]) -> None:
+    with tempfile.TemporaryDirectory(prefix="chaos-") as place:
+        host = bare_host(subject.origin.name, f"{Path(place).name}/driver", Path(place))
+        async with subject.open(host) as runtime:
+            lacks = unwatched(runtime)
+    if lacks is not None:
+        raise UnsupportedCapability(f"chaos over {subject.origin.name}: it needs {lacks}")
 
 
 @dataclass(slots=True)
@@ -286,6 +309,8 @@ class _Run:
                 worker.sweep()
             case Pass(seconds=seconds):
                 await worker.pass_time(seconds)
+            case Stall(seconds=seconds):
+                worker.tasks.start_soon(stall, self._place, seconds)
             case Cut(boundary=boundary, reopen=reopen):
                 self._at.reopen = reopen and worker.driver.facts.recovers
                 self._fuse.left = boundary

@@ -8,6 +8,7 @@ import sys
 import anyio
 import click
 
+from longshore_core._errors import LongshoreError
 from longshore_core.testing.chaos import ChaosResult, chaos_runs
 
 
@@ -28,7 +29,10 @@ def main(driver: str, config: str, seed: int | None, runs: int, backend: str) ->
     async def run() -> list[ChaosResult]:
         return await chaos_runs(driver, seeds, options=json.loads(config), tell=tell)
 
-    results = anyio.run(run, backend=backend)
+    try:
+        results = anyio.run(run, backend=backend)
+    except LongshoreError as exc:
+        raise click.ClickException(str(exc)) from exc
     failed = sum(bool(result.problems) for result in results)
     seconds = sum(result.seconds for result in results)
     click.echo(

@@ -6,7 +6,7 @@ import os
 from typing import Final
 
 from longshore_core.testing.bench import Bench
-from longshore_core.testing.chaos import chaos_runs
+from longshore_core.testing.chaos import chaos_runs, unwatched
 from longshore_core.testing.expect import expect
 from longshore_core.testing.law import Group, Law, Profile, laws_in
 
@@ -18,6 +18,8 @@ CHAOS: Final[Group[Bench]] = Group("chaos", profiles=frozenset({Profile.CHAOS}))
 
 @CHAOS.law("C1", seconds=120 + 3 * RUNS)
 async def nothing_is_orphaned_doubled_or_lost_whatever_fails(bench: Bench) -> None:
+    lacks = unwatched(bench.thing)
+    bench.need(lacks is None, f"{lacks}")
     first = bench.settings.seed * RUNS + 1
     results = await chaos_runs(bench.subject, range(first, first + RUNS))
     bench.record("runs", len(results))
