@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import longshore_core.testing.golden
 import pytest
 from longshore_core._machine.life import Container, Event, Woken
 from longshore_core._machine.step import Step, step
@@ -34,6 +35,8 @@ from tests.conformance.mutants import MUTANTS
 LAWS = {law.id: law for law in DRIVER_LAWS}
 OF_KINDS = {kind: {law.id: law for law in laws} for kind, laws in LAWS_OF_KINDS.items()}
 OF_AN_ENGINE = ("F1.4", "F2", "F2.2", "R2.3")
+OLD_HANDLES = Path(longshore_core.testing.golden.__path__[0], "reference")
+"""Most mutants are the reference, and what it has left they must understand, too."""
 PATIENCE = 8.0
 """Of mutants that never answer: there is no use in waiting for as long as a law would."""
 NEVER = "was not done within"
@@ -44,7 +47,8 @@ def judged(
 ) -> Outcome:
     away = tmp_path / "away"
     options = {"engine_away_file": str(away)} if law.id in OF_AN_ENGINE else {}
-    settings = Settings(engine=FileEngine(away), image="example/image:1")
+    engine = FileEngine(away)
+    settings = Settings(engine=engine, image="example/image:1", golden=OLD_HANDLES)
     subject = find_subject(plug, options, kind=kind)
     patient = replace(law, seconds=min(law.seconds, seconds))
     (outcome,) = anyio.run(lambda: run_laws(subject, [patient], settings=settings))

@@ -34,7 +34,7 @@ class TakesLimitsAndForgetsThem(Wrapped):
 
 for _law, _limit, _why in (
     ("M1", Limit.MEMORY, "`oom` of what used three times its memory"),
-    ("M2", Limit.CPU, "of a core, and was allowed 50"),
+    ("M2", Limit.CPU, "of a core, and was allowed"),
     ("M3", Limit.PIDS, "it has made .* processes of 16"),
 ):
     _name = f"ForgetsTheLimitOf{_limit.capitalize()}"

@@ -115,6 +115,28 @@ class CrashesOverStrangeHandles(Broken):
         return super().known(handle)
 
 
+class SaysMoreInItsHandles(Broken):
+    """A release whose handles are no longer those that are kept."""
+
+    async def create(self, spec: ContainerSpec) -> Handle:
+        return replace(await super().create(spec), state={"made_by": "this release"})
+
+
+@model("R5.2", "its phase after removal by")
+class RemovesNothingByOldHandles(SaysMoreInItsHandles):
+    async def remove(self, handle: Handle) -> None:
+        if handle.state:
+            await super().remove(handle)
+
+
+@model("R5.2", "its phase, .* refused")
+class EndsWhatItDoesNotUnderstand(SaysMoreInItsHandles):
+    async def signal(self, handle: Handle, number: Signals) -> None:
+        await super().signal(handle, number)
+        if not handle.state:
+            raise BackendError(f"a handle of {handle.id} of another release")
+
+
 @model("R6", "that is none of my handles")
 class KnowsItsHandlesByTheirIdentity(Broken):
     async def create(self, spec: ContainerSpec) -> Handle:

@@ -272,6 +272,20 @@ async def a_secret_shows_in_no_argument_list_and_in_no_description(bench: Bench)
     expect(not held, f"it is written in {', '.join(held)}")
 
 
+@EXEC.law("E17.3")
+async def a_program_runs_as_the_user_asked_for_or_not_at_all(bench: Bench) -> None:
+    sandbox = await bench.sandbox()
+    own = (await sandbox.run("id", "-u")).stdout.decode().strip()
+    done = await sandbox.run("id", "-u", user=own)
+    equal(done.stdout.decode().strip(), own, "who runs, when the sandbox's own user is asked for")
+    other = "65534" if own != "65534" else "0"
+    try:
+        done = await sandbox.run("id", "-u", user=other)
+    except GuestError:
+        return  # refused by name
+    equal(done.stdout.decode().strip(), other, "who runs, when another user is asked for")
+
+
 @EXEC.law("E18", traced=True)
 async def arguments_arrive_as_they_are_without_a_shell(bench: Bench) -> None:
     sandbox = await bench.sandbox()

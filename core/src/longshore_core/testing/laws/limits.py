@@ -13,7 +13,7 @@ from anyio import to_thread
 from longshore_core._errors import UnsupportedCapability
 from longshore_core._model import Exit, Limit, Limits
 from longshore_core.testing.bench import Bench
-from longshore_core.testing.expect import equal, expect, refused
+from longshore_core.testing.expect import Broken, equal, expect, refused
 from longshore_core.testing.law import LIMITS, PROGRAMS, SOCKETS, Check, Group, Law, laws_in
 from longshore_core.testing.programs import FOREVER
 
@@ -27,8 +27,10 @@ began, used = time.monotonic(), time.process_time()
 while time.monotonic() - began < 1.5: pass
 sys.exit(round(100 * (time.process_time() - used) / (time.monotonic() - began)))
 """
+_LEAST_SHARE: Final = 10
+"""Per cent of a core: of less, rounding and the last slice of time would be too much."""
 _UNDISTURBED: Final = 97
-"""Percent of a core."""
+"""Per cent of a core."""
 _WANTED: Final = {
     Limit.CPU: Limits(cpu_millis=500),
     Limit.MEMORY: Limits(memory_bytes=64 * _MIB),
@@ -89,12 +91,15 @@ async def a_limit_of_memory_counts_all_that_it_has_started(bench: Bench) -> None
 @LIMIT.law("M2", requires=(PROGRAMS, LIMITS[Limit.CPU]))
 async def a_limit_of_cores_holds(bench: Bench) -> None:
     """Within 15 %: what is less only where the machine would have given more."""
-    free = (await _python(bench, _SPIN, Limits(), "free")).code or 0
-    code = (await _python(bench, _SPIN, Limits(cpu_millis=500))).code
+    free = await _spun(bench, Limits(), "free")
     bench.record("free_percent", free)
-    expect(code is not None and code <= 58, f"it used {code} % of a core, and was allowed 50")
-    wanted = code is not None and code >= 42
-    expect(wanted or free < _UNDISTURBED, f"it was given {code} % of a core, not 50")
+    # Not all that there is at this moment: else it were others who hold it back, and no limit.
+    share = min(50, free // 2)
+    bench.need(share >= _LEAST_SHARE, "a processor that others leave some time of")
+    used = await _spun(bench, Limits(cpu_millis=share * 10), "held")
+    expect(used <= share * 1.15 + 1, f"it used {used} % of a core, and was allowed {share}")
+    enough = used >= share * 0.85 - 1
+    expect(enough or free < _UNDISTURBED, f"it was given {used} % of a core, not {share}")
 
 
 @LIMIT.law("M3", requires=(SOCKETS, LIMITS[Limit.PIDS]))
@@ -126,6 +131,14 @@ async def the_limit_of_one_is_not_the_limit_of_another(bench: Bench) -> None:
     end = await _python(bench, _HOARD.format(bytes=120 * _MIB), Limits(memory_bytes=400 * _MIB))
     equal(end, Exit(code=0), "the end of one with memory enough, beside one with little")
     await bench.driver.remove(tight)
+
+
+async def _spun(bench: Bench, limits: Limits, name: str) -> int:
+    """Per cent of a core that a program gets which takes what it can."""
+    end = await _python(bench, _SPIN, limits, name)
+    if end.code is None:
+        raise Broken(f"what used a core has not ended by itself: {end}")
+    return end.code
 
 
 async def _python(bench: Bench, script: str, limits: Limits, name: str = "python") -> Exit:

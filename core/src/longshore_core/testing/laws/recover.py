@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from signal import SIGKILL
 from typing import Final
@@ -174,11 +173,22 @@ async def handles_of_other_releases_work_or_fail_by_name(bench: Bench) -> None:
 
 @RECOVER.law("R5.2")
 async def golden_handles_are_still_understood(bench: Bench) -> None:
+    """Where what they name is gone, and where it runs: served truly, or refused by name."""
     directory = bench.settings.golden or _GOLDEN / bench.subject.origin.name
     files = sorted(directory.glob("*.json"))
     bench.need(files, f"golden handles of this driver in {directory}, or in --golden DIRECTORY")
-    for file in files:
-        await _survives(bench, await to_thread.run_sync(_golden, file))
+    for number, file in enumerate(files):
+        golden = await to_thread.run_sync(_golden, file)
+        await _survives(bench, golden)
+        name = f"c{number}"
+        today = await bench.running(name, FOREVER)
+        old = replace(golden, id=today.id)
+        if await _served(bench.driver.signal(old, SIGKILL)):
+            equal(await ending(bench, today), Exit(signal=SIGKILL), f"its end, by {file.name}")
+        else:
+            equal(await bench.phase(name), Phase.RUNNING, f"its phase, {file.name} refused")
+        if await _served(bench.driver.remove(old)):
+            equal(await bench.phase(name), None, f"its phase after removal by {file.name}")
 
 
 @RECOVER.law("R6", traced=True)
@@ -206,18 +216,20 @@ def _golden(file: Path) -> Handle:
 
 async def _survives(bench: Bench, handle: Handle) -> None:
     driver = bench.driver
-    verbs: dict[str, Callable[[], Awaitable[object]]] = {
-        "start": partial(driver.start, handle),
-        "signal": partial(driver.signal, handle, SIGKILL),
-        "remove": partial(driver.remove, handle),
-    }
-    for verb, call in verbs.items():
-        try:
-            await call()
-        except PluginCrash as exc:
-            raise Broken(f"{verb} with a strange handle: {exc}") from exc
-        except BackendError:
-            continue  # typed: it says what it does not understand
+    await _served(driver.start(handle))
+    await _served(driver.signal(handle, SIGKILL))
+    await _served(driver.remove(handle))
+
+
+async def _served(call: Awaitable[object]) -> bool:
+    """Whether a call with a strange handle was answered, and not refused by name."""
+    try:
+        await call
+    except PluginCrash as exc:
+        raise Broken(f"a strange handle: {exc}") from exc
+    except BackendError:
+        return False  # typed: it says what it does not understand
+    return True
 
 
 LAWS: Final[tuple[Law[Bench], ...]] = laws_in(globals())
