@@ -78,8 +78,9 @@ class Podman:
 class PrivatePodman:
     """A Podman of one's own."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, storage: str | None = None) -> None:
         self.directory = directory
+        self._storage = ("--storage-driver", storage) if storage else ()
         self.podman = Podman(f"unix://{directory}/podman.sock", directory)
         self.log = directory / "podman.log"
         self._pidfile = directory / "podman.pid"
@@ -132,6 +133,7 @@ class PrivatePodman:
         return [
             *("podman", "--root", f"{own}/root", "--runroot", f"{own}/run"),
             *("--tmpdir", f"{own}/tmp", "--network-config-dir", f"{own}/networks"),
+            *self._storage,
         ]
 
     def _environment(self) -> dict[str, str]:

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import anyio
 import pytest
@@ -17,10 +11,10 @@ from longshore_core.abc import Host
 from longshore_docker import longshore_driver
 
 from tests.engines import images
+from tests.engines.btrfs import mounted_btrfs, require_btrfs
 from tests.engines.dockerd import Docker, PrivateDocker
 
 Shell = Callable[..., ContainerSpec]
-ROOM = 1 << 30
 LIMIT = 64 << 20
 ESTIMATED = 26 << 20
 """A quarter of the larger image, and a little: so much more it may be."""
@@ -28,37 +22,17 @@ FILLS = "head -c 200000000 /dev/zero > /big; test $(stat -c %s /big) -lt"
 """And says whether it has written less than the number that follows."""
 
 
-@contextmanager
-def btrfs() -> Iterator[Path]:
-    """A file system of one's own."""
-    with tempfile.TemporaryDirectory(prefix="lsd-") as directory:
-        image, place = Path(directory, "disk"), Path(directory, "m")
-        place.mkdir()
-        with image.open("wb") as file:
-            file.truncate(ROOM)
-        subprocess.run(["mkfs.btrfs", "--quiet", image], check=True, capture_output=True)
-        subprocess.run(["mount", "-o", "loop", image, place], check=True)
-        try:
-            yield place
-        finally:
-            subprocess.run(["umount", "--lazy", place], check=True)
-
-
 @pytest.fixture
 def engine(require: Callable[[object, str], None], docker_engine: Docker) -> Iterator[Docker]:
     """One that keeps all in such a file system. The other is away meanwhile: two on a host take
     each other's rules away."""
     require(docker_engine.directory is not None, "an engine of the tests' own, to stop and start")
-    require(shutil.which("mkfs.btrfs"), "btrfs-progs: sudo tests/engines/install.sh")
-    if shutil.which("modprobe"):
-        subprocess.run(["modprobe", "--all", "btrfs", "loop"], capture_output=True, check=False)
-    known = "btrfs" in Path("/proc/filesystems").read_text()
-    require(known and os.path.exists("/dev/loop-control"), "a kernel with btrfs and loop devices")
+    require_btrfs(require)
     assert docker_engine.directory is not None
     other = PrivateDocker(docker_engine.directory)
     other.stop()
     try:
-        with btrfs() as place:
+        with mounted_btrfs("lsd-") as place:
             own = PrivateDocker(place / "engine", storage="btrfs")
             own.directory.mkdir()
             try:

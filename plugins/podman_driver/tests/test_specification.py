@@ -24,8 +24,8 @@ def image(**rest: object) -> Image:
 
 
 def around(**rest: object) -> Surroundings:
-    given_ = {"owner": "w/driver", "image": image(), "limits": LIMITS, "rootless": False, **rest}
-    return Surroundings(**given_)
+    known = {"limits": LIMITS, "rootless": False, "storage_driver": "overlay"}
+    return Surroundings(**{"owner": "w/driver", "image": image(), **known, **rest})
 
 
 def spec(**rest: object) -> ContainerSpec:

@@ -43,6 +43,7 @@ class Container:
 class Image:
     id: str
     platform: str
+    size_bytes: int = 0
     user: str = ""
     env: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -93,6 +94,7 @@ def depicted(said: dict[str, Any]) -> Image:
     return Image(
         id=said["Id"],
         platform=f"{said['Os']}/{said['Architecture']}",
+        size_bytes=said.get("Size") or 0,
         user=config.get("User", ""),
         env=dict(_pair(text) for text in env),
     )

@@ -216,6 +216,7 @@ class PodmanDriver(Driver):
             image=image,
             limits=limits_of(info),
             rootless=info.rootless,
+            storage_driver=info.storage_driver,
             sockets=str(parts.places.sockets(spec.id)) if spec.sockets else None,
             network=network,
         )

@@ -9,6 +9,7 @@ from longshore_core import Limit
 
 from longshore_podman.answers import Info
 from longshore_podman.engine import Engine
+from longshore_podman.quotas import limits_disk
 
 
 class Known:
@@ -30,13 +31,5 @@ def limits_of(info: Info) -> frozenset[Limit]:
     """What this engine enforces: by controllers, and by quotas of its file system."""
     known = {"cpu": Limit.CPU, "memory": Limit.MEMORY, "pids": Limit.PIDS}
     limits = {known[name] for name in info.controllers if name in known}
-    return frozenset(limits | ({Limit.DISK} if _has_quotas(info) else set()))
-
-
-def _has_quotas(info: Info) -> bool:
-    if info.storage_driver != "overlay" or info.backing != "xfs":
-        return False
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    above = [fields for fields in mounts if Path(info.storage_path).is_relative_to(fields[1])]
-    nearest = max(above, key=lambda fields: len(fields[1]), default=None)
-    return nearest is not None and bool({"prjquota", "pquota"} & set(nearest[3].split(",")))
+    disk = limits_disk(info, Path("/proc/mounts").read_text(encoding="utf-8").splitlines())
+    return frozenset(limits | ({Limit.DISK} if disk else set()))

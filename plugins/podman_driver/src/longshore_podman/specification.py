@@ -26,6 +26,7 @@ from pydantic import TypeAdapter
 from longshore_podman.answers import Image
 from longshore_podman.config import CAPABILITIES, Config, default_ulimits
 from longshore_podman.namespaces import Namespace
+from longshore_podman.quotas import held_by_image
 
 PREFIX: Final = "indexify-"
 OWNER: Final = "longshore.owner"
@@ -55,6 +56,7 @@ class Surroundings:
     limits: frozenset[Limit]
     """What the engine can enforce."""
     rootless: bool
+    storage_driver: str
     sockets: str | None = None
     """The host's side of its directory for sockets."""
     network: Namespace | None = None
@@ -132,6 +134,7 @@ def describe(spec: ContainerSpec, config: Config, around: Surroundings) -> dict[
         **_network(config, around.network),
         **_user(around),
         **_options(spec, config),
+        **_storage(spec, around),
     }
 
 
@@ -263,9 +266,14 @@ def _options(spec: ContainerSpec, config: Config) -> dict[str, object]:
     if config.gpus:
         names = ("all",) if config.gpus == "all" else config.gpus
         options["devices"] = [{"path": f"nvidia.com/gpu={name}"} for name in names]
-    if spec.limits.disk_bytes is not None:
-        options["storage_opts"] = {"size": str(spec.limits.disk_bytes)}
     return options
+
+
+def _storage(spec: ContainerSpec, around: Surroundings) -> dict[str, object]:
+    if spec.limits.disk_bytes is None:
+        return {}
+    held = held_by_image(around.storage_driver, around.image.size_bytes)
+    return {"storage_opts": {"size": str(spec.limits.disk_bytes + held)}}
 
 
 def _is_root(user: str) -> bool:
