@@ -72,6 +72,8 @@ class PrivateDocker:
         self._storage = ("--storage-driver", storage) if storage else ()
         self.docker = Docker(f"unix://{directory}/docker.sock", directory)
         self.log = directory / "dockerd.log"
+        self.runtime = directory / "runtime"
+        """Where a test may have a runtime of its own, called `own`."""
         self._pidfile = directory / "dockerd.pid"
         self._containerd_pidfile = directory / "exec/containerd/containerd.pid"
         # An interface's name has at most 15 bytes.
@@ -152,6 +154,8 @@ class PrivateDocker:
             *("--data-root", f"{self.directory}/data", "--exec-root", f"{self.directory}/exec"),
             *("--bridge", self._bridge, "--live-restore"),
             *("--default-address-pool", f"base={net}.0.0/17,size=24"),
+            # Of no use, until somebody puts a program there.
+            *("--add-runtime", f"own={self.runtime}"),
             *self._storage,
         ]
         return spawn(argv, os.environ, self.log)

@@ -33,7 +33,7 @@ _CONFIG: Final = """\
 default_ulimits = ["nofile=20000:20000", "nproc=32768:32768"]
 
 [engine]
-runtime = "runc"
+runtime = "{runtime}"
 # Locks in shared memory would be those of the whole machine.
 lock_type = "file"
 """
@@ -78,8 +78,11 @@ class Podman:
 class PrivatePodman:
     """A Podman of one's own."""
 
-    def __init__(self, directory: Path, *, storage: str | None = None) -> None:
+    def __init__(
+        self, directory: Path, *, storage: str | None = None, runtime: str | Path = "runc"
+    ) -> None:
         self.directory = directory
+        self._runtime = runtime
         self._storage = ("--storage-driver", storage) if storage else ()
         self.podman = Podman(f"unix://{directory}/podman.sock", directory)
         self.log = directory / "podman.log"
@@ -137,7 +140,7 @@ class PrivatePodman:
         ]
 
     def _environment(self) -> dict[str, str]:
-        (self.directory / "containers.conf").write_text(_CONFIG)
+        (self.directory / "containers.conf").write_text(_CONFIG.format(runtime=self._runtime))
         (self.directory / "registries.conf").write_text(_REGISTRIES)
         return {
             **os.environ,

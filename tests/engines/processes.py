@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+_CONTAINER: Final = re.compile(r"[0-9a-f]{64}")
 _STOP_SECONDS: Final = 60.0
 
 
@@ -45,6 +48,25 @@ def command_line(process: Path) -> str:
         return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""
+
+
+def named(id_: str) -> list[str]:
+    """What a host has of a container, by the engine's id: processes, by their command lines, and
+    control groups."""
+    processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    lines = [line for line in map(command_line, processes) if id_ in line]
+    return lines + [str(group) for group in Path("/sys/fs/cgroup").rglob(f"*{id_}*")]
+
+
+def contained() -> dict[int, str]:
+    """The processes of this host that are in a container of an engine's, with its id."""
+    found = dict[int, str]()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                if match := _CONTAINER.search((entry / "cgroup").read_text()):
+                    found[int(entry.name)] = match[0]
+    return found
 
 
 def mounts(directory: Path) -> list[str]:

@@ -14,7 +14,7 @@ import pytest
 from tests.engines import images
 from tests.engines.fixtures import GROUP
 from tests.engines.podman import remove_network
-from tests.engines.processes import mounts
+from tests.engines.processes import contained, mounts
 from tests.system.harness import System, system, until
 
 BRIDGE: Final = "lsp-crashes"
@@ -31,7 +31,7 @@ def system_on(kind: str, engine: Any, directory: Path, **server: Any) -> Iterato
     engine.load(images.BASE)
     network = {"bridge": BRIDGE, "subnet": "10.250.0.0/24"} if kind == "podman" else {}
     driver = {"type": kind, "address": engine.address, "ready_networks": READY, **network}
-    before = set(namespaces(kind, engine))
+    before, others = set(namespaces(kind, engine)), contained()
     try:
         with system(directory, server=server, driver=driver, on_exit="remove") as started:
             started.start_all()
@@ -39,6 +39,7 @@ def system_on(kind: str, engine: Any, directory: Path, **server: Any) -> Iterato
             # In order: what is left of the pool goes with the worker.
             assert started.stop("worker") == 0
             until(lambda: not containers(engine, started), "nothing is left on the engine")
+            until(lambda: contained().keys() <= others.keys(), "nothing is left in containers")
             assert networks(engine, started) == []
             # Podman's pool stays, for the next worker.
             left = set(namespaces(kind, engine)) - before

@@ -16,7 +16,8 @@ from longshore_docker import longshore_driver
 from tests.engines import images
 from tests.engines.between import Exchange, between
 from tests.engines.dockerd import Docker, PrivateDocker
-from tests.engines.processes import wait_gone
+from tests.engines.processes import named, wait_gone
+from tests.engines.runtimes import SlowRuntime
 
 
 @pytest.fixture
@@ -75,6 +76,43 @@ async def test_an_engine_that_comes_back_finds_everything_as_it_was(
         assert ends == [Exit(signal=signal.SIGKILL)]
         await driver.remove(handle)
         assert await driver.survey() == []
+
+
+@pytest.mark.parametrize("starts", [True, False])
+async def test_one_that_the_engine_was_killed_over_while_it_began_can_be_started_and_removed(
+    private: PrivateDocker,
+    open_driver: Callable[..., object],
+    shell: Callable[..., ContainerSpec],
+    tmp_path: Path,
+    starts: bool,
+) -> None:
+    """The runtime has it, and dockerd does not know that: it would leave it for ever."""
+    slow = SlowRuntime(private.runtime, tmp_path)
+    async with open_driver(runtime="own", network="none") as runtime:
+        driver = runtime.driver
+        handle = await driver.create(shell())
+        name = f"indexify-{handle.id}"
+        id_ = private.docker.run("inspect", "--format", "{{.Id}}", name)
+
+        async def start() -> None:
+            with pytest.raises(EngineUnavailable):
+                await driver.start(handle)
+
+        with anyio.fail_after(90):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(start)
+                while not slow.has_made:
+                    await anyio.sleep(0.01)
+                private.stop(signal.SIGKILL)
+            slow.let_go()
+            private.start()
+            if starts:
+                await driver.start(handle)
+                (found,) = await driver.survey()
+                assert found.phase is Phase.RUNNING
+            await driver.remove(handle)
+        assert await driver.survey() == []
+        assert named(id_) == []
 
 
 async def test_what_ended_while_the_engine_was_away_is_heard_of(

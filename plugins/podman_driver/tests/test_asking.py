@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from signal import SIGKILL
@@ -10,7 +11,7 @@ import anyio
 import anyio.to_thread
 import longshore_podman.recent
 import pytest
-from longshore_core import ContainerSpec, Exit
+from longshore_core import ContainerSpec, Exit, UnsupportedCapability
 
 from tests.engines.between import Exchange
 from tests.engines.podman import Podman
@@ -98,3 +99,29 @@ async def test_an_image_that_was_just_found_is_not_looked_for_again(
         assert (once, len(asked)) == (looks, looks + 1)
         for each in (handle, other):
             await runtime.driver.remove(each)
+
+
+async def test_a_runtime_that_the_engine_drops_is_refused(
+    open_driver: Opener, podman: Podman, shell: Shell
+) -> None:
+    """Podman 4.3 drops it without a word; where it is not dropped, it is what was asked for."""
+    async with open_driver(runtime="crun") as runtime:
+        refused = contextlib.nullcontext()
+        if podman.run("version", "--format", "{{.Server.Version}}").startswith("4.3."):
+            refused = pytest.raises(UnsupportedCapability, match=r"and not with crun \(driver\.")
+        with refused:
+            handle = await runtime.driver.create(shell())
+            name = f"indexify-{handle.id}"
+            assert podman.run("inspect", "--format", "{{.OCIRuntime}}", name) == "crun"
+            await runtime.driver.remove(handle)
+        assert await runtime.driver.survey() == []
+
+
+async def test_the_engines_own_runtime_may_be_asked_for(
+    open_driver: Opener, podman: Podman, shell: Shell
+) -> None:
+    own = podman.run("info", "--format", "{{.Host.OCIRuntime.Name}}")
+    async with open_driver(runtime=own) as runtime:
+        handle = await runtime.driver.create(shell())
+        await runtime.driver.start(handle)
+        await runtime.driver.remove(handle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,13 @@ from signal import SIGKILL
 import anyio
 import pytest
 from longshore_core import BackendError, ContainerSpec, EngineUnavailable, Exit, Limit, Phase
-from longshore_core.abc import Runtime
+from longshore_core.abc import Host, Runtime
+from longshore_podman import longshore_driver
 
+from tests.engines import images
 from tests.engines.podman import Podman, PrivatePodman
+from tests.engines.processes import named
+from tests.engines.runtimes import SlowRuntime
 
 Shell = Callable[..., ContainerSpec]
 
@@ -26,6 +31,21 @@ def service(podman: Podman) -> Iterator[PrivatePodman]:
     service = PrivatePodman(podman.directory)
     yield service
     service.start()
+
+
+@pytest.fixture
+def slow_service(podman: Podman) -> Iterator[tuple[PrivatePodman, SlowRuntime]]:
+    """One of the test's own, beside the other: their containers have no network to share."""
+    directory = Path(tempfile.mkdtemp(prefix="lsp-"))
+    slow = SlowRuntime(directory / "slow", directory)
+    service = PrivatePodman(directory, runtime=directory / "slow")
+    try:
+        service.start()
+        service.podman.load(images.BUSYBOX)
+        yield service, slow
+    finally:
+        slow.let_go()
+        service.remove()
 
 
 async def test_a_container_lives_through_a_stop_of_the_service_and_its_end_is_heard(
@@ -72,6 +92,40 @@ async def test_one_that_the_service_was_killed_over_can_be_removed(
         await runtime.driver.remove(handle)
         assert await runtime.driver.survey() == []
     assert name not in podman.run("ps", "--all", "--format", "{{.Names}}")
+
+
+@pytest.mark.parametrize("starts", [True, False])
+async def test_one_that_the_service_was_killed_over_while_it_began_can_be_started_and_removed(
+    slow_service: tuple[PrivatePodman, SlowRuntime], host: Host, shell: Shell, starts: bool
+) -> None:
+    """The runtime has it, and Podman does not know that: it would leave it for ever."""
+    service, slow = slow_service
+    plug = longshore_driver()
+    config = {"address": service.podman.address, "network": "none"}
+    async with plug.open(plug.config.model_validate(config), host) as runtime:
+        handle = await runtime.driver.create(shell())
+        (id_,) = service.podman.run("ps", "--all", "--quiet", "--no-trunc").split()
+
+        async def start() -> None:
+            with pytest.raises(EngineUnavailable):
+                await runtime.driver.start(handle)
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(start)
+                while not slow.has_made:
+                    await anyio.sleep(0.01)
+                service.stop(SIGKILL)
+            slow.let_go()
+            service.start()
+            if starts:
+                await runtime.driver.start(handle)
+                (found,) = await runtime.driver.survey()
+                assert found.phase is Phase.RUNNING
+            await runtime.driver.remove(handle)
+        assert await runtime.driver.survey() == []
+        assert named(id_) == []
+        assert list(Path("/run/runc").glob(id_)) == []
 
 
 async def test_its_health_is_told_without_a_restart(

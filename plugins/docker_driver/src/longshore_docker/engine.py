@@ -38,10 +38,12 @@ from longshore_docker.answers import (
     read_info,
     read_listed,
 )
+from longshore_docker.shims import end_half_begun
 
 ResultT = TypeVar("ResultT")
 
 _ASK_SECONDS: Final = 10
+_EXISTS: Final = "already exists"
 _THREADS: Final = 32
 _FILE_LIMIT: Final = 1 << 20
 _PIECE: Final = 1 << 16
@@ -113,18 +115,26 @@ class Engine:
         return tuple(map(str, answer.get("Warnings") or ()))
 
     async def start(self, container: str) -> None:
-        await self._act(f"start container {container}", lambda c: c.start(container))
+        """Start it, by its id."""
+        what, call = f"start container {container}", lambda c: c.start(container)
+        try:
+            await self._act(what, call)
+        except Refused as exc:
+            if _EXISTS not in str(exc) or not await self._end_half_begun(container):
+                raise
+            await self._act(what, call)
 
     async def kill(self, container: str, signal: str) -> None:
         what = f"send {signal} to container {container}"
         await self._act(what, lambda c: c.kill(container, signal))
 
     async def remove(self, container: str) -> None:
-        """End it and remove it, with its volumes. It is gone already: nothing."""
+        """End it and remove it, by its id, with its volumes. It is gone already: nothing."""
         await self._act(
             f"remove container {container}",
             _or_none(lambda c: c.remove_container(container, v=True, force=True)),
         )
+        await self._end_half_begun(container)
 
     async def pause(self, container: str) -> None:
         await self._act(f"pause container {container}", lambda c: c.pause(container))
@@ -248,6 +258,11 @@ class Engine:
 
     async def _ask(self, what: str, call: Callable[[Any], ResultT]) -> ResultT:
         return await self._in_thread(what, call, index=0)
+
+    async def _end_half_begun(self, container: str) -> bool:
+        if not isinstance(self.address, UnixAddress):
+            return False
+        return await anyio.to_thread.run_sync(end_half_begun, container, limiter=self._free)
 
     async def _act(self, what: str, call: Callable[[Any], ResultT]) -> ResultT:
         return await self._in_thread(what, call, index=1)

@@ -12,6 +12,7 @@ from longshore_core import EngineUnavailable, Phase
 
 _NEVER: Final = "0001-01-01"
 """How Podman writes a time that has not been."""
+_NOT_BEGUN: Final = frozenset({"created", "configured"})
 _PHASES: Final[Mapping[str, Phase]] = MappingProxyType(
     dict.fromkeys(("created", "configured", "initialized"), Phase.CREATED)
     | dict.fromkeys(("running", "paused", "stopping"), Phase.RUNNING)
@@ -28,6 +29,10 @@ class Container:
     name: str
     labels: Mapping[str, str]
     phase: Phase
+    is_begun: bool = True
+    """Whether the engine has had the runtime make it, as far as it knows."""
+    runtime: str = ""
+    """What makes it, by its name; empty in a listing."""
     is_paused: bool = False
     pid: int = 0
     """Of PID 1, as the engine's host sees it; 0 while there is none."""
@@ -109,6 +114,7 @@ def listed(said: dict[str, Any]) -> Container:
         name=said["Names"][0],
         labels=said["Labels"] or {},
         phase=phase,
+        is_begun=state not in _NOT_BEGUN,
         is_paused=state == "paused",
         pid=said["Pid"],
         exit_code=said["ExitCode"] if seen else None,
@@ -118,13 +124,16 @@ def listed(said: dict[str, Any]) -> Container:
 
 def inspected(said: dict[str, Any]) -> Container:
     state = said["State"]
-    phase = _phase(said["Id"], str(state["Status"]).lower())
+    status = str(state["Status"]).lower()
+    phase = _phase(said["Id"], status)
     has_ended = not state["FinishedAt"].startswith(_NEVER)
     return Container(
         id=said["Id"],
         name=said["Name"],
         labels=said["Config"]["Labels"] or {},
         phase=phase,
+        is_begun=status not in _NOT_BEGUN,
+        runtime=said.get("OCIRuntime", ""),
         is_paused=state["Paused"],
         pid=state["Pid"],
         exit_code=state["ExitCode"] if has_ended and state["ExitCode"] >= 0 else None,

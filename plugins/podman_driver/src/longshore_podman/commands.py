@@ -1,7 +1,8 @@
-"""Programs of the host's: `ip`, `iptables`."""
+"""Programs of the host's: `ip`, `iptables`, and the runtimes of containers."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import anyio
 from longshore_core import BackendError
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_KEPT: Final = ("XDG_RUNTIME_DIR",)
 _SECONDS: Final = 10.0
 
 
@@ -25,7 +27,9 @@ class Done:
 
 async def run(command: Sequence[str], lines: Sequence[str] = (), *, check: bool = True) -> Done:
     """Run a program, with lines to read. Raises BackendError with what it says."""
-    environment = {"PATH": PATH, "LC_ALL": "C"}
+    # Without root, runtimes keep their state where this says.
+    kept = {name: value for name in _KEPT if (value := os.environ.get(name))}
+    environment = {**kept, "PATH": PATH, "LC_ALL": "C"}
     try:
         # A file, not a pipe: a program that fails at the first line does not read the others.
         # Not left half done by who is cancelled: it takes milliseconds.

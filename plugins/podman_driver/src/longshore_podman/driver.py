@@ -42,6 +42,7 @@ from longshore_podman.namespaces import Namespace
 from longshore_podman.networks import Networks
 from longshore_podman.places import Places
 from longshore_podman.recent import Recent
+from longshore_podman.runtimes import check_runtime, end_half_begun
 from longshore_podman.shield import see_through
 from longshore_podman.specification import (
     ID,
@@ -131,6 +132,7 @@ class PodmanDriver(Driver):
             if container.phase is Phase.EXITED:
                 raise BackendError(f"container {handle.id} has ended and starts only once")
             if container.phase is Phase.CREATED:
+                await end_half_begun(container)
                 container = await self._launch(handle.id, container.id)
         return self._attachment(container)
 
@@ -238,10 +240,12 @@ class PodmanDriver(Driver):
 
     async def _ask(self, spec: ContainerSpec, body: Mapping[str, object]) -> str:
         try:
-            return await self._engine.create(body, self._config.startup_timeout_seconds)
+            made = await self._engine.create(body, self._config.startup_timeout_seconds)
         except Refusal as exc:
             kind = ImageError if exc.cause == "image not known" else BackendError
             raise kind(f"Podman does not make container {spec.id}: {exc}") from exc
+        await check_runtime(self._engine, made, self._config.runtime)
+        return made
 
     async def _unmake(self, id_: ContainerId, network: Namespace | None, *, asked: bool) -> None:
         try:
@@ -280,6 +284,7 @@ class PodmanDriver(Driver):
         await self._vacate(id_)
 
     async def _end(self, id_: ContainerId, container: Container, seat: _Seat) -> None:
+        await end_half_begun(container)
         try:
             await self._engine.remove(container.id)
         except Refusal as exc:
