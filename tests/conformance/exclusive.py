@@ -5,16 +5,21 @@ from __future__ import annotations
 import fcntl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import longshore_forkexec
 from longshore_core import BackendError, Host, Plug
 from longshore_core.abc import Runtime
 
+_OPEN: Final = set[str]()
+"""Of this process, which a lock of the kind that is taken does not shut out."""
+
 
 @asynccontextmanager
 async def open_exclusive(config: Any, host: Host) -> AsyncGenerator[Runtime]:
     quiet = config.model_copy(update={"cgroup": "off"})
+    if host.owner in _OPEN:
+        raise BackendError(f"{host.owner} is here already")
     with (host.state_dir / "lock").open("w") as lock:
         try:
             # Not flock: a child that has not yet become a program would hold that, too, for the
@@ -22,8 +27,12 @@ async def open_exclusive(config: Any, host: Host) -> AsyncGenerator[Runtime]:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BackendError(f"{host.owner} has another worker") from None
-        async with longshore_forkexec.open_fork_exec(quiet, host) as runtime:
-            yield runtime
+        _OPEN.add(host.owner)
+        try:
+            async with longshore_forkexec.open_fork_exec(quiet, host) as runtime:
+                yield runtime
+        finally:
+            _OPEN.remove(host.owner)
 
 
 def driver() -> Plug[Any, Runtime]:

@@ -11,7 +11,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+import anyio
+from longshore_core import ContainerSpec, Exit, Limit, Limits
+from longshore_core.abc import Runtime
+
+from tests.engines import images
+
 _ROOM: Final = 1 << 30
+_LIMIT: Final = 64 << 20
+_ESTIMATED: Final = 26 << 20
+"""A quarter of the larger image, and a little: so much more it may be."""
+_FILLS: Final = "head -c 200000000 /dev/zero > /big; test $(stat -c %s /big) -lt"
+"""And says whether it has written less than the number that follows."""
 
 
 def require_btrfs(require: Callable[[object, str], None]) -> None:
@@ -38,3 +49,24 @@ def mounted_btrfs(prefix: str) -> Iterator[Path]:
             yield place
         finally:
             subprocess.run(["umount", "--lazy", place], check=True)
+
+
+async def check_disk_is_limited(runtime: Runtime, shell: Callable[..., ContainerSpec]) -> None:
+    """What a sandbox may write does not depend on its image. For an engine that keeps all in such a
+    file system, with images BASE and BUSYBOX."""
+    assert Limit.DISK in runtime.facts.limits
+
+    async def end(script: str, **given: object) -> Exit:
+        handle = await runtime.driver.create(shell(script, **given))
+        await runtime.driver.start(handle)
+        with anyio.fail_after(60):
+            exit_ = await runtime.driver.wait(handle)
+        await runtime.driver.remove(handle)
+        return exit_
+
+    limited = Limits(disk_bytes=_LIMIT)
+    for image in (images.BASE, images.BUSYBOX):
+        given = {"image": image.reference, "limits": limited}
+        assert await end(f"{_FILLS} {_LIMIT + _ESTIMATED}", **given) == Exit(code=0)
+        assert await end(f"{_FILLS} {_LIMIT * 7 // 8}", **given) == Exit(code=1)
+    assert await end(f"{_FILLS} 200000000", image=images.BASE.reference) == Exit(code=1)

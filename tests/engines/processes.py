@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import re
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-_CONTAINER: Final = re.compile(r"[0-9a-f]{64}")
+_CONTAINER: Final = re.compile(r"\b[0-9a-f]{64}\b")
 _STOP_SECONDS: Final = 60.0
 
 
@@ -50,23 +50,21 @@ def command_line(process: Path) -> str:
         return ""
 
 
-def named(id_: str) -> list[str]:
-    """What a host has of a container, by the engine's id: processes, by their command lines, and
-    control groups."""
-    processes = [entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
-    lines = [line for line in map(command_line, processes) if id_ in line]
-    return lines + [str(group) for group in Path("/sys/fs/cgroup").rglob(f"*{id_}*")]
+def container_ids() -> set[str]:
+    """The engines' own ids of all containers that this host has anything of."""
+    return {id_ for text in _texts() for id_ in _CONTAINER.findall(text)}
 
 
-def contained() -> dict[int, str]:
-    """The processes of this host that are in a container of an engine's, with its id."""
-    found = dict[int, str]()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError):
-                if match := _CONTAINER.search((entry / "cgroup").read_text()):
-                    found[int(entry.name)] = match[0]
-    return found
+def traces(id_: str) -> list[str]:
+    """What this host has of a container."""
+    return [text for text in _texts() if id_ in text]
+
+
+def _texts() -> Iterator[str]:
+    """Control groups, also empty ones, and how processes were called."""
+    for place, names, _ in os.walk("/sys/fs/cgroup"):
+        yield from (f"{place}/{name}" for name in names)
+    yield from (command_line(entry) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
 
 
 def mounts(directory: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 from tests.engines import images
 from tests.engines.fixtures import GROUP
 from tests.engines.podman import remove_network
-from tests.engines.processes import contained, mounts
+from tests.engines.processes import container_ids, mounts, traces
 from tests.system.harness import System, system, until
 
 BRIDGE: Final = "lsp-crashes"
@@ -31,7 +32,7 @@ def system_on(kind: str, engine: Any, directory: Path, **server: Any) -> Iterato
     engine.load(images.BASE)
     network = {"bridge": BRIDGE, "subnet": "10.250.0.0/24"} if kind == "podman" else {}
     driver = {"type": kind, "address": engine.address, "ready_networks": READY, **network}
-    before, others = set(namespaces(kind, engine)), contained()
+    before, others = set(namespaces(kind, engine)), container_ids()
     try:
         with system(directory, server=server, driver=driver, on_exit="remove") as started:
             started.start_all()
@@ -39,7 +40,7 @@ def system_on(kind: str, engine: Any, directory: Path, **server: Any) -> Iterato
             # In order: what is left of the pool goes with the worker.
             assert started.stop("worker") == 0
             until(lambda: not containers(engine, started), "nothing is left on the engine")
-            until(lambda: contained().keys() <= others.keys(), "nothing is left in containers")
+            _wait_gone(others)
             assert networks(engine, started) == []
             # Podman's pool stays, for the next worker.
             left = set(namespaces(kind, engine)) - before
@@ -48,6 +49,14 @@ def system_on(kind: str, engine: Any, directory: Path, **server: Any) -> Iterato
     finally:
         if kind == "podman":
             remove_network(BRIDGE)
+
+
+def _wait_gone(others: set[str]) -> None:
+    """Engines are still about what they have removed."""
+    with contextlib.suppress(AssertionError):
+        until(lambda: container_ids() <= others, "nothing is left of containers")
+    left = {id_: traces(id_) for id_ in container_ids() - others}
+    assert not left, left
 
 
 def containers(engine: Any, whole: System) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import anyio
@@ -35,7 +36,7 @@ async def test_an_end_is_heard_whatever_was_heard_before_it(tmp_path: Path, late
         await anyio.sleep_forever()
 
     async with between(tmp_path / "s", engine):
-        door = Engine(UnixAddress(str(tmp_path / "s")), 10)
+        door = Engine(UnixAddress(str(tmp_path / "s")), 10, logging.getLogger())
         streams = Streams(door)
         events = Events(streams)
         async with anyio.create_task_group() as tasks:

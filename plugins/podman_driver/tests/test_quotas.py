@@ -32,8 +32,9 @@ def test_a_limit_of_disk_is_promised_where_it_is_kept(
     assert limits_disk(info(driver, backing), mounts) is able
 
 
-def test_without_root_no_limit_of_btrfs_can_be_set() -> None:
-    assert not limits_disk(info("btrfs", "", rootless=True), [])
+@pytest.mark.parametrize(("driver", "backing"), [("btrfs", ""), ("overlay", "xfs")])
+def test_without_root_no_quota_can_be_set(driver: str, backing: str) -> None:
+    assert not limits_disk(info(driver, backing, rootless=True), [XFS])
 
 
 def info(storage_driver: str, backing: str, *, rootless: bool = False) -> Info:

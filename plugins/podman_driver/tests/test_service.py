@@ -17,7 +17,7 @@ from longshore_podman import longshore_driver
 
 from tests.engines import images
 from tests.engines.podman import Podman, PrivatePodman
-from tests.engines.processes import named
+from tests.engines.processes import container_ids
 from tests.engines.runtimes import SlowRuntime
 
 Shell = Callable[..., ContainerSpec]
@@ -118,13 +118,16 @@ async def test_one_that_the_service_was_killed_over_while_it_began_can_be_starte
                 service.stop(SIGKILL)
             slow.let_go()
             service.start()
+            verb = runtime.driver.start if starts else runtime.driver.remove
+            with slow.refusing_to_delete(), pytest.raises(BackendError, match="delete --force"):
+                await verb(handle)
             if starts:
                 await runtime.driver.start(handle)
                 (found,) = await runtime.driver.survey()
                 assert found.phase is Phase.RUNNING
             await runtime.driver.remove(handle)
         assert await runtime.driver.survey() == []
-        assert named(id_) == []
+        assert id_ not in container_ids()
         assert list(Path("/run/runc").glob(id_)) == []
 
 

@@ -51,7 +51,7 @@ def longshore_driver() -> Plug[Config, Runtime]:
 @asynccontextmanager
 async def open_docker(config: Config, host: Host) -> AsyncGenerator[Runtime, None]:
     """Open the driver, also on an engine that is away. Its containers outlive it."""
-    engine = Engine(config.engine, config.startup_timeout_seconds)
+    engine = Engine(config.engine, config.startup_timeout_seconds, host.logger)
     streams = Streams(engine)
     events = Events(streams)
     networks = Networks(config, host, engine, events)

@@ -238,7 +238,8 @@ class DockerDriver(Driver):
             if spec.sockets:
                 await self._in_thread(self._sockets.make, spec.id)
             body = describe(self._config, placed)
-            refuse_unkept(spec, await self._engine.create(name, body, self._config.platform))
+            made = await self._engine.create(name, body, self._config.platform)
+            refuse_unkept(spec, made.warnings)
         except Refused as exc:
             # Nothing was made; so nobody is in there, unless it is the network that is not there.
             if exc.status < _SERVER_ERROR and exc.status != _NOT_FOUND:
@@ -321,7 +322,8 @@ class DockerDriver(Driver):
     async def _remove_alone(self, container: Container) -> None:
         with self._events.listening(container.name) as ear:
             try:
-                await self._engine.remove(container.id)
+                begun = container.phase is not Phase.CREATED
+                await self._engine.remove(container.id, begun=begun)
             except Refused as exc:
                 if exc.status != _CONFLICT:
                     raise

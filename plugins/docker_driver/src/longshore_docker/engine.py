@@ -8,6 +8,7 @@ caller knows what there is, until the worker closes. Streams are in `longshore_d
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
 import socket
@@ -38,12 +39,11 @@ from longshore_docker.answers import (
     read_info,
     read_listed,
 )
-from longshore_docker.shims import end_half_begun
+from longshore_docker.leftovers import Leftovers
 
 ResultT = TypeVar("ResultT")
 
 _ASK_SECONDS: Final = 10
-_EXISTS: Final = "already exists"
 _THREADS: Final = 32
 _FILE_LIMIT: Final = 1 << 20
 _PIECE: Final = 1 << 16
@@ -61,15 +61,25 @@ class EngineBusy(EngineUnavailable):
     """It is there, and takes longer than anybody waits. What it was asked for may still come."""
 
 
+class Made(NamedTuple):
+    """A container that was made."""
+
+    id: str
+    warnings: Sequence[str]
+
+
 class Engine:
     """A Docker engine, which may be away. Every call raises EngineUnavailable, or Refused."""
 
-    def __init__(self, address: UnixAddress | TcpAddress, act_seconds: float) -> None:
+    def __init__(
+        self, address: UnixAddress | TcpAddress, act_seconds: float, logger: logging.Logger
+    ) -> None:
         self.address = address
         self._act_seconds = act_seconds
         self._limiter = anyio.CapacityLimiter(_THREADS)
         self._free = anyio.CapacityLimiter(math.inf)
         """For those whom the other one has let in."""
+        self._leftovers = Leftovers(isinstance(address, UnixAddress), logger, self._free)
         self._acts = set[anyio.CancelScope]()
         self.patience = math.inf
         """Until when anybody waits for anything."""
@@ -104,37 +114,31 @@ class Engine:
         )
         return [read_listed(each) for each in answer]
 
-    async def create(
-        self, name: str, body: Mapping[str, Any], platform: str | None = None
-    ) -> Sequence[str]:
-        """Make a container; the answer is what it warns of."""
+    async def create(self, name: str, body: Mapping[str, Any], platform: str | None = None) -> Made:
+        """Make a container."""
         answer = await self._act(
             f"create container {name}",
             lambda c: c.create_container_from_config(body, name, platform),
         )
-        return tuple(map(str, answer.get("Warnings") or ()))
+        return Made(answer["Id"], tuple(map(str, answer.get("Warnings") or ())))
 
     async def start(self, container: str) -> None:
-        """Start it, by its id."""
+        """Start it. By its id, also when the engine was killed over an earlier attempt."""
         what, call = f"start container {container}", lambda c: c.start(container)
-        try:
-            await self._act(what, call)
-        except Refused as exc:
-            if _EXISTS not in str(exc) or not await self._end_half_begun(container):
-                raise
-            await self._act(what, call)
+        await self._leftovers.start(container, lambda: self._act(what, call))
 
     async def kill(self, container: str, signal: str) -> None:
         what = f"send {signal} to container {container}"
         await self._act(what, lambda c: c.kill(container, signal))
 
-    async def remove(self, container: str) -> None:
-        """End it and remove it, by its id, with its volumes. It is gone already: nothing."""
+    async def remove(self, container: str, *, begun: bool = True) -> None:
+        """End it and remove it, with its volumes. It is gone already: nothing. By its id, also when
+        the engine was killed over its start; `begun`: it is known to have run."""
         await self._act(
             f"remove container {container}",
             _or_none(lambda c: c.remove_container(container, v=True, force=True)),
         )
-        await self._end_half_begun(container)
+        await self._leftovers.end(container, begun=begun)
 
     async def pause(self, container: str) -> None:
         await self._act(f"pause container {container}", lambda c: c.pause(container))
@@ -258,11 +262,6 @@ class Engine:
 
     async def _ask(self, what: str, call: Callable[[Any], ResultT]) -> ResultT:
         return await self._in_thread(what, call, index=0)
-
-    async def _end_half_begun(self, container: str) -> bool:
-        if not isinstance(self.address, UnixAddress):
-            return False
-        return await anyio.to_thread.run_sync(end_half_begun, container, limiter=self._free)
 
     async def _act(self, what: str, call: Callable[[Any], ResultT]) -> ResultT:
         return await self._in_thread(what, call, index=1)

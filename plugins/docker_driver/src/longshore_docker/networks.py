@@ -134,14 +134,14 @@ class Networks:
         self._forget()
         await self._ensure()
 
-    async def release(self, holder: str) -> None:
+    async def release(self, holder: str, *, begun: bool = True) -> None:
         """Remove the holder of a container that is removed. What cannot be done now is done when
-        the engine is back."""
+        the engine is back. `begun`: it is known to have run."""
         self._given.discard(holder)
         self._holders.pop(holder, None)
         with suppress(BackendError):
             async with self._one_by_one:
-                await self._engine.remove(holder)
+                await self._engine.remove(holder, begun=begun)
 
     async def holder(self, container: Container) -> Container | None:
         """The holder of a container's network; `None`: it has one of its own."""
@@ -190,9 +190,10 @@ class Networks:
         try:
             # Also those whose release was under way; none of them keeps the rest from going.
             listed = await self._engine.labelled(self.label)
-            unused = {each.id for each in listed if _is_holder(each)} - _joined(listed)
-            for holder in sorted(unused):
-                await self.release(holder)
+            joined = _joined(listed)
+            unused = [each for each in listed if _is_holder(each) and each.id not in joined]
+            for holder in unused:
+                await self.release(holder.id, begun=holder.is_running)
             if self._firewall and len(listed) == len(unused):
                 await self._engine.remove_network(self.name)
         except BackendError as exc:
@@ -235,7 +236,7 @@ class Networks:
         self._ready = [holder for holder in self._ready if holder in free]
         self._cuts = cuts
         for holder in holders.keys() - (ours & free) - joined:
-            await self.release(holder)
+            await self.release(holder, begun=holders[holder].is_running)
 
     async def _fill(self) -> None:
         while len(self._ready) < self._size:
@@ -270,17 +271,18 @@ class Networks:
         }
         self._growing.add(name)
         self._young.add(name)
+        held = name
         try:
-            await self._engine.create(name, body)
+            held = (await self._engine.create(name, body)).id
             async with self._one_by_one:
                 await self._engine.start(name)
-            made = await self._engine.inspect(name)
+            made = await self._engine.inspect(held)
             if made is None:
                 raise BackendError(f"the network holder {name} is gone", retryable=True)
         except BaseException:
             self._forget()
             with anyio.move_on_after(_UNDO_SECONDS, shield=True):
-                await self.release(name)
+                await self.release(held, begun=False)
             # One that could not be removed in time, and never started, is heard of from nobody.
             self._ear.tell()
             raise

@@ -1,6 +1,8 @@
-"""Containers that the runtime has made and the engine knows nothing of, since it was killed before
-it could note that: held before their first instruction, each with a shim beside it. The engine,
-back again, neither starts such a one nor takes it away. Blocking; for an engine on this host."""
+"""Containers that the runtime has made, or half of it, and the engine knows nothing of: it was
+killed before it could note that. They have a shim beside them, and are held before their first
+instruction. The engine, back again, neither starts such a container nor takes it away.
+
+Blocking; for an engine on this host."""
 
 from __future__ import annotations
 
@@ -16,32 +18,49 @@ from typing import Final
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _SHIM: Final = "containerd-shim"
+_HELD: Final = "init"
+"""The argument of `runc` with which it waits, inside, to become PID 1."""
 _GONE_SECONDS: Final = 5.0
 _PAUSE_SECONDS: Final = 0.02
 
 
-def end_half_begun(id_: str) -> bool:
-    """End what there is of a container that does not run, by the engine's own id; whether there was
-    any. Returns when it is gone, or after a while: what this user must not end stays."""
-    groups = [group for group in _groups(id_) if _members(group)]
-    if not groups:
-        return False
-    for pid in _shims(id_):
+def has_groups(id_: str) -> bool:
+    """Whether there are control groups of a container, by the engine's own id. Cheap."""
+    return any(True for _ in _groups(id_))
+
+
+def is_left(id_: str) -> bool:
+    """Whether there is anything of a container: a shim, before there are groups."""
+    return has_groups(id_) or bool(_shims(id_))
+
+
+def is_half_begun(id_: str) -> bool:
+    """Whether there is anything of a container that the engine says does not run, and none of its
+    own programs."""
+    return is_left(id_) and all(map(_is_held, _members(id_)))
+
+
+def end(id_: str) -> bool:
+    """End all that there is of it. Returns when it is gone, or False after a while: what this user
+    must not end stays."""
+    shims = _shims(id_)
+    for shim in shims:
+        # First a runtime that is still about it: it would go on by itself.
+        for pid in filter(partial(_is_child, shim), _processes()):
+            _kill(pid, partial(_is_child, shim, pid))
         # containerd, which hears of it, has the runtime delete what that has made.
-        _kill(pid, partial(_is_shim, pid, id_))
-    for pid in {pid for group in groups for pid in _members(group)}:
+        _kill(shim, partial(_is_shim, shim, id_))
+    for pid in _members(id_):
         _kill(pid, partial(_is_member, pid, id_))
     deadline = time.monotonic() + _GONE_SECONDS
-    while not all(map(_is_gone, groups)) and time.monotonic() < deadline:
+    while has_groups(id_):
+        if time.monotonic() > deadline or not shims:
+            # Where the shim had gone before, nobody else does.
+            _remove_groups(id_)
+        if time.monotonic() > deadline:
+            return not has_groups(id_)
         time.sleep(_PAUSE_SECONDS)
     return True
-
-
-def _is_gone(group: Path) -> bool:
-    """Also by this: where the shim had gone before, nobody else removes it."""
-    with suppress(OSError):
-        group.rmdir()
-    return not group.exists()
 
 
 def _groups(id_: str) -> Iterator[Path]:
@@ -54,21 +73,40 @@ def _groups(id_: str) -> Iterator[Path]:
                     yield root / name
 
 
-def _members(group: Path) -> list[int]:
-    return [int(pid) for pid in _read(str(group / "cgroup.procs")).split()]
+def _remove_groups(id_: str) -> None:
+    for group in _groups(id_):
+        with suppress(OSError):
+            group.rmdir()
+
+
+def _members(id_: str) -> set[int]:
+    texts = (_read(f"{group}/cgroup.procs") for group in _groups(id_))
+    return {int(pid) for text in texts for pid in text.split()}
 
 
 def _is_member(pid: int, id_: str) -> bool:
     return id_ in _read(f"/proc/{pid}/cgroup")
 
 
+def _is_held(pid: int) -> bool:
+    return _words(pid)[1:2] == [_HELD]
+
+
+def _is_child(parent: int, pid: int) -> bool:
+    # The name, in parentheses, may have any character in it.
+    return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[1:2] == [str(parent)]
+
+
+def _processes() -> list[int]:
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
 def _shims(id_: str) -> list[int]:
-    pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())
-    return [pid for pid in pids if _is_shim(pid, id_)]
+    return [pid for pid in _processes() if _is_shim(pid, id_)]
 
 
 def _is_shim(pid: int, id_: str) -> bool:
-    program, *words = _read(f"/proc/{pid}/cmdline").split("\0")
+    program, *words = _words(pid)
     return os.path.basename(program).startswith(_SHIM) and ("-id", id_) in pairwise(words)
 
 
@@ -81,6 +119,10 @@ def _kill(pid: int, is_meant: Callable[[], bool]) -> None:
                 pidfd_send_signal(pidfd, SIGKILL)
         finally:
             os.close(pidfd)
+
+
+def _words(pid: int) -> list[str]:
+    return _read(f"/proc/{pid}/cmdline").split("\0")
 
 
 def _read(path: str) -> str:

@@ -13,7 +13,7 @@ from ipaddress import IPv4Network
 
 import anyio
 from anyio.abc import TaskGroup
-from longshore_core import BackendError, Facts, Host, Limit, NetworkMode, Plug, hookimpl
+from longshore_core import BackendError, Facts, Host, NetworkMode, Plug, hookimpl
 from longshore_core.abc import Runtime
 from longshore_core.address import UnixAddress
 
@@ -28,7 +28,7 @@ from longshore_podman.events import Events
 from longshore_podman.exec import PodmanExecutor
 from longshore_podman.health import Health
 from longshore_podman.images import Images
-from longshore_podman.known import Known, limits_of
+from longshore_podman.known import Known
 from longshore_podman.logs import PodmanLogs
 from longshore_podman.lookup import Lookup
 from longshore_podman.namespaces import Plan
@@ -122,13 +122,11 @@ async def _learn(config: Config, parts: Parts, runtime: Runtime) -> None:
 
 
 def _facts(config: Config, parts: Parts) -> Facts:
-    """Of an engine that has not been asked, every limit is declared: what it cannot keep is then
-    refused by the driver, rather than left out by whoever asks for it."""
     info = parts.known.info
     is_local = isinstance(parts.engine.address, UnixAddress)
     is_bridged = parts.networks is not None and not (info and info.rootless)
     return Facts(
-        limits=frozenset(Limit) if info is None else limits_of(info),
+        limits=parts.known.limits,
         recovers=True,
         # A directory of ours is nothing to an engine elsewhere.
         sockets=is_local,

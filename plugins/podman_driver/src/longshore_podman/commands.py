@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from subprocess import PIPE, STDOUT
 from typing import Final
@@ -13,7 +12,6 @@ import anyio
 from longshore_core import BackendError
 
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_KEPT: Final = ("XDG_RUNTIME_DIR",)
 _SECONDS: Final = 10.0
 
 
@@ -25,11 +23,16 @@ class Done:
     said: str
 
 
-async def run(command: Sequence[str], lines: Sequence[str] = (), *, check: bool = True) -> Done:
-    """Run a program, with lines to read. Raises BackendError with what it says."""
-    # Without root, runtimes keep their state where this says.
-    kept = {name: value for name in _KEPT if (value := os.environ.get(name))}
-    environment = {**kept, "PATH": PATH, "LC_ALL": "C"}
+async def run(
+    command: Sequence[str],
+    lines: Sequence[str] = (),
+    *,
+    check: bool = True,
+    more: Mapping[str, str] | None = None,
+) -> Done:
+    """Run a program, with lines to read, and with more in its environment than nearly nothing.
+    Raises BackendError with what it says."""
+    environment = {**(more or {}), "PATH": PATH, "LC_ALL": "C"}
     try:
         # A file, not a pipe: a program that fails at the first line does not read the others.
         # Not left half done by who is cancelled: it takes milliseconds.

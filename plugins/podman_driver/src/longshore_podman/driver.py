@@ -35,7 +35,7 @@ from longshore_podman.endings import Witness, exit_of
 from longshore_podman.engine import Engine, Refusal
 from longshore_podman.events import Events
 from longshore_podman.images import Images
-from longshore_podman.known import Known, limits_of
+from longshore_podman.known import Known
 from longshore_podman.lookup import Lookup, is_stale, network_of, owner_of
 from longshore_podman.monitors import wait_for_monitors
 from longshore_podman.namespaces import Namespace
@@ -102,7 +102,8 @@ class PodmanDriver(Driver):
         Raises UnsupportedCapability for a limit that this engine cannot enforce, and BackendError
         for a name that somebody else's container has.
         """
-        check(spec, limits_of(await self._parts.known.ask()))
+        await self._parts.known.ask()
+        check(spec, self._parts.known.limits)
         seat = self._seat(spec.id)
         async with seat.turn:
             there = await self._lookup.named(spec.id)
@@ -132,7 +133,7 @@ class PodmanDriver(Driver):
             if container.phase is Phase.EXITED:
                 raise BackendError(f"container {handle.id} has ended and starts only once")
             if container.phase is Phase.CREATED:
-                await end_half_begun(container)
+                await end_half_begun(self._engine, container)
                 container = await self._launch(handle.id, container.id)
         return self._attachment(container)
 
@@ -216,7 +217,7 @@ class PodmanDriver(Driver):
         around = Surroundings(
             owner=self._owner,
             image=image,
-            limits=limits_of(info),
+            limits=parts.known.limits,
             rootless=info.rootless,
             storage_driver=info.storage_driver,
             sockets=str(parts.places.sockets(spec.id)) if spec.sockets else None,
@@ -284,7 +285,7 @@ class PodmanDriver(Driver):
         await self._vacate(id_)
 
     async def _end(self, id_: ContainerId, container: Container, seat: _Seat) -> None:
-        await end_half_begun(container)
+        await end_half_begun(self._engine, container)
         try:
             await self._engine.remove(container.id)
         except Refusal as exc:

@@ -5,11 +5,13 @@ what the engine said that it is. Blocking, but for `wait_for_monitors`."""
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from signal import SIGKILL, pidfd_send_signal
+from signal import SIGKILL, SIGSTOP, Signals, pidfd_send_signal
 from typing import Final
 
 import anyio
@@ -17,6 +19,18 @@ import anyio.to_thread
 
 _PROGRAM: Final = b"conmon"
 _GONE_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Monitor:
+    """One that was stopped, and what it knows."""
+
+    pid: int
+    watches: str
+    runtime: tuple[str, ...]
+    """The program that has a record of whom it watches, and its options."""
+    place: str | None
+    """Below which that record is, where the engine is not root's."""
 
 
 def is_monitored(pid: int, id_: str) -> bool:
@@ -29,13 +43,7 @@ def is_monitored(pid: int, id_: str) -> bool:
 
 def kill_monitored(pid: int, id_: str) -> None:
     """Kill a process, if it is what it is taken for."""
-    with suppress(OSError):
-        pidfd = os.pidfd_open(pid)
-        try:
-            if is_monitored(pid, id_):
-                pidfd_send_signal(pidfd, SIGKILL)
-        finally:
-            os.close(pidfd)
+    _signal(pid, SIGKILL, partial(is_monitored, pid, id_))
 
 
 def end_monitors(id_: str) -> None:
@@ -58,43 +66,59 @@ async def wait_for_monitors(id_: str) -> None:
                     os.close(pidfd)
 
 
-def kill_unknown(id_: str) -> set[str]:
-    """Kill the monitors of a container, and those whom they watch, which the engine knows nothing
-    of. The answer are the runtimes that have a record of it."""
-    runtimes = set[str]()
-    with ExitStack() as stack:
-        watched = [_opened(stack, pid) for pid in _processes() if is_monitored(pid, id_)]
-        for pid in _monitors(id_):
-            monitor, words = _opened(stack, pid), _words(pid)
-            # What others call themselves is nothing to go by: a program is run that this one names.
-            if _owner(pid) != os.geteuid() or not _names(words, id_):
-                continue
-            runtimes |= {os.fsdecode(next_) for word, next_ in pairwise(words) if word == b"-r"}
-            # First, and like this: else it would call the engine about the end of the other.
-            _kill(monitor)
-        for process in watched if runtimes else ():
-            _kill(process)
-    return runtimes
+def stop_monitors(id_: str) -> list[Monitor]:
+    """Stop the monitors of a container, and kill those whom they watch. They are still there then,
+    for whoever has to begin again."""
+    return [monitor for pid in _monitors(id_) if (monitor := _stopped(pid, id_))]
 
 
-def _opened(stack: ExitStack, pid: int) -> int | None:
-    with suppress(ProcessLookupError):
-        pidfd = os.pidfd_open(pid)
-        stack.callback(os.close, pidfd)
-        return pidfd
-    return None
+def kill_monitor(monitor: Monitor) -> None:
+    """Kill one that was stopped: it never hears of the end of whom it watched."""
+    _signal(monitor.pid, SIGKILL, partial(_is_monitor, monitor.pid, monitor.watches))
 
 
-def _kill(pidfd: int | None) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        if pidfd is not None:
-            pidfd_send_signal(pidfd, SIGKILL)
+def _stopped(pid: int, id_: str) -> Monitor | None:
+    """`None`: it has gone, or is not the engine's. Else it would call the engine, once it hears of
+    the end of those whom it watches."""
+    if not _signal(pid, SIGSTOP, lambda: _is_monitor(pid, id_) and _is_the_engines(pid)):
+        return None
+    for child in _processes():
+        if is_monitored(child, id_):
+            kill_monitored(child, id_)
+    words, place = _words(pid), _variable(pid, b"XDG_RUNTIME_DIR=")
+    program = dict(pairwise(words)).get(b"-r", b"")
+    options = [word for name, word in pairwise(words) if name == b"--runtime-arg"]
+    # Where it was to write its log is nothing to whom we call.
+    runtime = [program, *(word for word in options if not word.startswith(b"--log"))]
+    return Monitor(pid=pid, watches=id_, runtime=tuple(map(os.fsdecode, runtime)), place=place)
 
 
-def _owner(pid: int) -> int | None:
+def _is_the_engines(pid: int) -> bool:
+    """Who is in a sandbox may call itself anything, and may be root; but its pids are others."""
+    own, its = os.stat("/proc/self/ns/pid"), os.stat(f"/proc/{pid}/ns/pid")
+    return own.st_ino == its.st_ino and os.stat(f"/proc/{pid}").st_uid == os.geteuid()
+
+
+def _variable(pid: int, name: bytes) -> str | None:
+    """One of its environment; `name` ends with `=`."""
     with suppress(OSError):
-        return os.stat(f"/proc/{pid}").st_uid
+        for word in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if word.startswith(name):
+                return os.fsdecode(word.removeprefix(name)) or None
     return None
+
+
+def _signal(pid: int, number: Signals, is_meant: Callable[[], bool]) -> bool:
+    """Unless the number is another process's by now. Whether it was sent."""
+    with suppress(OSError):
+        pidfd = os.pidfd_open(pid)
+        try:
+            if is_meant():
+                pidfd_send_signal(pidfd, number)
+                return True
+        finally:
+            os.close(pidfd)
+    return False
 
 
 def _processes() -> list[int]:
@@ -106,13 +130,9 @@ def _monitors(id_: str) -> list[int]:
 
 
 def _is_monitor(pid: int, id_: str) -> bool:
-    return _names(_words(pid), id_)
-
-
-def _names(words: Sequence[bytes], id_: str) -> bool:
-    """Whether that is how a monitor of `id_` was called. `-c` is the container, also of a program's
-    monitor; `-u` is whom it monitors."""
-    return words[0].endswith(_PROGRAM) and (b"-u", id_.encode()) in pairwise(words)
+    program, *words = _words(pid)
+    # `-c` is the container, also of a program's monitor; `-u` is whom it monitors.
+    return program.endswith(_PROGRAM) and (b"-u", id_.encode()) in pairwise(words)
 
 
 def _words(pid: int) -> Sequence[bytes]:

@@ -72,8 +72,9 @@ class Places:
         path = self._root / id_
         try:
             (path / "network").unlink(missing_ok=True)
-            # First what may stay: as long as it does, it is known whose it is.
+            # Whose it is goes last: as long as anything stays, that is known.
             delete_tree(self.sockets(id_))
+            (path / "exit.json").unlink(missing_ok=True)
             delete_tree(path)
         except OSError as exc:
             what = f"cannot delete {path}, the place of container {id_}"

@@ -16,10 +16,12 @@ is room that a container has not asked for; with too little, it could not begin.
 
 
 def limits_disk(info: Info, mounts: Iterable[str]) -> bool:
-    """`mounts` are the lines of the host's /proc/mounts. Quotas of btrfs are root's to set; overlay
-    has them on xfs alone, when that counts by project."""
+    """`mounts` are the lines of the host's /proc/mounts, none where they cannot be known. Quotas
+    are root's to set; overlay has them on xfs alone, when that counts by project."""
+    if info.rootless:
+        return False
     if info.storage_driver == _BTRFS:
-        return not info.rootless
+        return True
     if info.storage_driver != "overlay" or info.backing != "xfs":
         return False
     place, options = "", frozenset[str]()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import anyio.to_thread
 from longshore_core import UnsupportedCapability
+from longshore_core.address import UnixAddress
 
 from longshore_podman.answers import Container
 from longshore_podman.commands import run
 from longshore_podman.engine import Engine
-from longshore_podman.monitors import kill_unknown
+from longshore_podman.monitors import kill_monitor, stop_monitors
 
 
 async def check_runtime(engine: Engine, id_: str, wanted: str | None) -> None:
@@ -25,13 +26,15 @@ async def check_runtime(engine: Engine, id_: str, wanted: str | None) -> None:
         )
 
 
-async def end_half_begun(container: Container) -> None:
+async def end_half_begun(engine: Engine, container: Container) -> None:
     """End what a runtime has made of a container of which the engine does not know that: it was
     killed before it could note it. It would neither start such a one nor take all of it away.
 
-    Raises BackendError when the runtime does not.
+    Raises BackendError when the runtime does not; the next attempt finds what it needs.
     """
-    if container.is_begun:
+    if container.is_begun or not isinstance(engine.address, UnixAddress):
         return
-    for runtime in await anyio.to_thread.run_sync(kill_unknown, container.id):
-        await run([runtime, "delete", "--force", container.id])
+    for monitor in await anyio.to_thread.run_sync(stop_monitors, container.id):
+        more = {"XDG_RUNTIME_DIR": monitor.place} if monitor.place else None
+        await run([*monitor.runtime, "delete", "--force", container.id], more=more)
+        await anyio.to_thread.run_sync(kill_monitor, monitor)
