@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+_BESIDE: Final = ("containerd-shim", "conmon", "runc", "crun")
 _CONTAINER: Final = re.compile(r"\b[0-9a-f]{64}\b")
 _STOP_SECONDS: Final = 60.0
 
@@ -61,10 +62,12 @@ def traces(id_: str) -> list[str]:
 
 
 def _texts() -> Iterator[str]:
-    """Control groups, also empty ones, and how processes were called."""
+    """Control groups, also empty ones, and how those were called who are beside containers."""
     for place, names, _ in os.walk("/sys/fs/cgroup"):
         yield from (f"{place}/{name}" for name in names)
-    yield from (command_line(entry) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    lines = (command_line(entry) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    # Others have digests of other things on theirs.
+    yield from (line for line in lines if line.split(" ")[0].rpartition("/")[2].startswith(_BESIDE))
 
 
 def mounts(directory: Path) -> list[str]:

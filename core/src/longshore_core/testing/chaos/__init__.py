@@ -139,7 +139,7 @@ async def chaos_runs(
 
 def unwatched(runtime: Runtime) -> str | None:
     """What a driver lacks for anybody to see here what becomes of its containers."""
-    if runtime.facts.images:
+    if runtime.facts.programs and runtime.facts.images:
         return "containers that see the host's files, in which PID 1 notes its starts"
     return "containers that live by the host's clock" if isinstance(runtime, Clocked) else None
 
