@@ -106,6 +106,14 @@ def test_a_driver_that_chaos_cannot_watch_is_refused(driver: str, complaint: str
     assert complaint in done.stderr
 
 
+@pytest.mark.parametrize("config", ["{bad", "[]"])
+def test_a_configuration_that_is_none_is_refused(config: str) -> None:
+    words = ["-m", "longshore_core.testing.chaos", "--config", config]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"Invalid value for --config: {config!r} is no JSON" in done.stderr
+
+
 MUTANT = """
 from contextlib import asynccontextmanager
 

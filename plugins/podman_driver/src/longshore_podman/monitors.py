@@ -86,7 +86,7 @@ def _stopped(pid: int, id_: str) -> Monitor | None:
         if is_monitored(child, id_):
             kill_monitored(child, id_)
     words, place = _words(pid), _variable(pid, b"XDG_RUNTIME_DIR=")
-    program = dict(pairwise(words)).get(b"-r", b"")
+    program = next((path for name, path in pairwise(words) if name == b"-r"), b"")
     options = [word for name, word in pairwise(words) if name == b"--runtime-arg"]
     # Where it was to write its log is nothing to whom we call.
     runtime = [program, *(word for word in options if not word.startswith(b"--log"))]

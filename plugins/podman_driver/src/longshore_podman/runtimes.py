@@ -20,9 +20,9 @@ async def check_runtime(engine: Engine, id_: str, wanted: str | None) -> None:
     container = await engine.container(id_)
     if container is not None and container.runtime != wanted:
         raise UnsupportedCapability(
-            f"this Podman makes every container with {container.runtime}, and not with {wanted}"
-            " (driver.runtime): name it as `runtime` in the [engine] of the service's"
-            " containers.conf, or use a newer Podman"
+            f"this Podman has made it with {container.runtime}, and not with {wanted}"
+            " (driver.runtime): name that as `runtime` in the [engine] of the service's"
+            " containers.conf"
         )
 
 

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any, cast
 
 import anyio
 import click
 
 from longshore_core._errors import LongshoreError
 from longshore_core.testing.chaos import ChaosResult, chaos_runs
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as exc:
+        raise click.BadParameter(f"{text!r} is no JSON: {exc}", param_hint="--config") from exc
+    if not isinstance(value, dict):
+        raise click.BadParameter(f"{text!r} is no JSON object", param_hint="--config")
+    return cast("dict[str, Any]", value)
 
 
 @click.command()
@@ -20,6 +31,7 @@ from longshore_core.testing.chaos import ChaosResult, chaos_runs
 @click.option("--backend", default="asyncio", type=click.Choice(["asyncio", "trio"]))
 def main(driver: str, config: str, seed: int | None, runs: int, backend: str) -> None:
     """Break a driver at random, and see whether the worker copes."""
+    options = _object(config)
     seeds = range(1, runs + 1) if seed is None else [seed]
 
     def tell(result: ChaosResult) -> None:
@@ -27,7 +39,7 @@ def main(driver: str, config: str, seed: int | None, runs: int, backend: str) ->
             click.echo(str(result))
 
     async def run() -> list[ChaosResult]:
-        return await chaos_runs(driver, seeds, options=json.loads(config), tell=tell)
+        return await chaos_runs(driver, seeds, options=options, tell=tell)
 
     try:
         results = anyio.run(run, backend=backend)
